@@ -1,1 +1,32 @@
-//! tutti-client
+//! How a service calls another: one channel type, in process or over the network, and one way to hand on the caller,
+//! the deadline and the tenant.
+
+mod channel;
+
+use std::time::Duration;
+
+pub use channel::Channel;
+use tonic::{Request, Status};
+use tutti_error::{Error, Reason};
+use tutti_layers::CallContext;
+
+/// A request that carries on the context of the call it is made for: who asked, and how much time is left.
+pub fn request<T>(message: T, context: &CallContext) -> Request<T> {
+    let mut request = Request::new(message);
+    let mut headers = http::HeaderMap::new();
+    context.write_headers(&mut headers);
+    *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
+    // A little less than is left, so that the nearer side notices first and can say what it was doing.
+    request.set_timeout(context.deadline.remaining().max(Duration::from_millis(1)));
+    request
+}
+
+/// The error behind a status of another service. A deadline that ran out on the way is DEADLINE_EXCEEDED, however the
+/// transport called it.
+pub fn error(status: &Status, peer: &str, context: &CallContext) -> Error {
+    let error = tutti_error::from_status(status, peer);
+    if error.reason() == Reason::Cancelled && context.deadline.is_past() {
+        return Error::new(Reason::DeadlineExceeded, "the deadline passed").context(error);
+    }
+    error
+}

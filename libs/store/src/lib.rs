@@ -1,1 +1,19 @@
-//! tutti-store
+//! Stores: SQLite for the embedded profile. Postgres joins in the cluster profile, behind the same service traits.
+//!
+//! SQL itself stands only in the services' `store/` folders; this crate opens, migrates and closes.
+
+mod sqlite;
+
+pub use sqlite::Sqlite;
+
+use tutti_error::{Error, Reason};
+
+/// The edge error of a failed store: UNAVAILABLE for the caller, the cause for the log.
+///
+/// `doing` says what was tried, for instance `reserve an attempt`.
+pub fn unavailable(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {
+    move |cause| {
+        tracing::error!(%cause, "store failed to {doing}");
+        Error::new(Reason::StoreUnavailable, format!("the store could not {doing}; try again")).context(cause)
+    }
+}

@@ -177,8 +177,10 @@ impl UnitPrices {
             (tokens.visible_output, self.output),
             (tokens.reasoning, self.output),
         ];
-        let sum: i128 = classes.iter().map(|(count, price)| i128::from(*count) * i128::from((*price).max(0))).sum();
-        NanoUsd(i64::try_from((sum + 500_000) / 1_000_000).unwrap_or(i64::MAX))
+        let sum = classes.iter().fold(0i128, |sum, (count, price)| {
+            sum.saturating_add(i128::from(*count).saturating_mul(i128::from((*price).max(0))))
+        });
+        NanoUsd(i64::try_from(sum.saturating_add(500_000) / 1_000_000).unwrap_or(i64::MAX))
     }
 }
 

@@ -1,0 +1,78 @@
+//! One channel type for peers in the same process and across the network.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::{body::Body, transport::Endpoint};
+use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
+use tutti_error::{Error, Result};
+use tutti_layers::Peer;
+
+type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+/// A way to another service. Cheap to clone.
+#[derive(Clone)]
+pub struct Channel(Inner);
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Channel")
+    }
+}
+
+impl Channel {
+    /// To a service in this process, through its whole server stack. Every call is a task of its own, ended when the
+    /// caller drops it; the body is driven by its reader.
+    pub fn in_process(service: axum::Router) -> Self {
+        let service = tower::service_fn(move |mut request: Request<Body>| {
+            request.extensions_mut().insert(Peer::InProcess);
+            let call = service.clone().oneshot(request);
+            // Owned by the future that waits for it.
+            #[allow(clippy::disallowed_methods)]
+            let task = AbortOnDropHandle::new(tokio::spawn(call));
+            async move {
+                let response = task.await.map_err(BoxError::from)?.map_err(|never| match never {})?;
+                Ok::<_, BoxError>(response.map(Body::new))
+            }
+        });
+        Self(BoxCloneSyncService::new(service))
+    }
+
+    /// To an address such as `http://127.0.0.1:7070`. Connects at the first call, and again when the connection is lost.
+    ///
+    /// # Errors
+    /// INVALID_REQUEST when the address can't be read.
+    pub fn connect(address: &str) -> Result<Self> {
+        let endpoint = Endpoint::from_shared(address.to_owned())
+            .map_err(|error| Error::invalid("address", format!("\"{address}\" can't be read: {error}")))?
+            .tcp_nodelay(true)
+            .connect_timeout(Duration::from_secs(5))
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .initial_stream_window_size(64 * 1024)
+            .initial_connection_window_size(64 * 1024 * 1024);
+        let service = endpoint.connect_lazy().map_err(BoxError::from);
+        Ok(Self(BoxCloneSyncService::new(service)))
+    }
+}
+
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.call(request)
+    }
+}

@@ -1,0 +1,135 @@
+//! Who calls, on whose behalf, and until when: read from the head of a request once, for every handler.
+
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use tower::{Layer, Service};
+use tutti_types::{Deadline, Scope};
+
+const ORG: HeaderName = HeaderName::from_static("x-tutti-org");
+const PRINCIPAL: HeaderName = HeaderName::from_static("x-tutti-principal");
+
+/// Metadata that only peers of the mesh may send; stripped from everybody else's requests.
+pub const PEER_HEADERS: [HeaderName; 2] = [ORG, PRINCIPAL];
+
+/// Where a request came from. Put into a request's extensions by whatever accepted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A service of the mesh in the same process.
+    InProcess,
+    /// A connection.
+    Network,
+}
+
+/// What every handler knows of its call. Taken from a request with [`CallContext::of`], handed on to other services
+/// by `tutti_client::request`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallContext {
+    /// Tenant and caller.
+    pub scope: Scope,
+    /// When the call must have ended.
+    pub deadline: Deadline,
+}
+
+impl CallContext {
+    /// The context of a request that came through [`CallLayer`] and the deadline layer; a default one (30 s) otherwise.
+    pub fn of<T>(request: &tonic::Request<T>) -> Self {
+        let scope = request.extensions().get::<Scope>().cloned().unwrap_or_default();
+        let deadline = request
+            .extensions()
+            .get::<Deadline>()
+            .copied()
+            .unwrap_or_else(|| Deadline::after(std::time::Duration::from_secs(30)));
+        Self { scope, deadline }
+    }
+
+    /// The same call with an earlier end.
+    #[must_use]
+    pub fn no_later_than(&self, deadline: Deadline) -> Self {
+        Self { scope: self.scope.clone(), deadline: self.deadline.min(deadline) }
+    }
+
+    /// Writes the tenant and the caller where a peer reads them.
+    pub fn write_headers(&self, headers: &mut HeaderMap) {
+        for (name, value) in [(ORG, &self.scope.org), (PRINCIPAL, &self.scope.principal)] {
+            // Names with bytes a header can't carry were refused where they entered the mesh.
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+/// Puts the [`Scope`] into the extensions of every request.
+///
+/// Only a request that carries [`Peer::InProcess`] is believed; from the network, the peer headers are stripped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CallLayer;
+
+impl<S> Layer<S> for CallLayer {
+    type Service = CallService<S>;
+    fn layer(&self, inner: S) -> Self::Service {
+        CallService { inner }
+    }
+}
+
+/// The service of [`CallLayer`].
+#[derive(Debug, Clone)]
+pub struct CallService<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for CallService<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mut scope = Scope::default();
+        let org = request.headers_mut().remove(ORG);
+        let principal = request.headers_mut().remove(PRINCIPAL);
+        if request.extensions().get::<Peer>() == Some(&Peer::InProcess) {
+            let text = |value: Option<HeaderValue>| value.and_then(|v| v.to_str().ok().map(str::to_owned));
+            if let Some(org) = text(org) {
+                scope.org = org;
+            }
+            if let Some(principal) = text(principal) {
+                scope.principal = principal;
+            }
+        }
+        request.extensions_mut().insert(scope);
+        self.inner.call(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    async fn scope_seen(peer: Peer) -> Scope {
+        let service = CallLayer.layer(service_fn(|request: Request<()>| async move {
+            assert!(PEER_HEADERS.iter().all(|name| !request.headers().contains_key(name)));
+            Ok::<_, std::convert::Infallible>(request.extensions().get::<Scope>().unwrap().clone())
+        }));
+        let mut request = Request::new(());
+        request.headers_mut().insert(ORG, HeaderValue::from_static("acme"));
+        request.headers_mut().insert(PRINCIPAL, HeaderValue::from_static("alice"));
+        request.extensions_mut().insert(peer);
+        service.oneshot(request).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_stranger_cannot_name_its_org() {
+        assert_eq!(scope_seen(Peer::Network).await, Scope::default());
+        assert_eq!(scope_seen(Peer::InProcess).await, Scope { org: "acme".into(), principal: "alice".into() });
+    }
+}
