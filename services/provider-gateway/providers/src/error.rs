@@ -29,6 +29,23 @@ impl ProviderError {
         Self { reason, message, http_status: 0, code: String::new(), retry_after: None }
     }
 
+    /// Bytes that are not what the format says.
+    pub(crate) fn malformed(message: impl Into<String>) -> Self {
+        Self::new(Reason::MalformedOutput, message)
+    }
+
+    /// A body that ended before its format's end mark.
+    pub(crate) fn truncated() -> Self {
+        Self::new(Reason::Truncated, "the answer ended before its end mark")
+    }
+
+    /// With the provider's own code or type.
+    #[must_use]
+    pub(crate) fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.code = code.into();
+        self
+    }
+
     /// Whether the same request may go well at the same backend a little later.
     pub fn is_retryable(&self) -> bool {
         matches!(

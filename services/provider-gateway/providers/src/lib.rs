@@ -3,8 +3,18 @@
 //!
 //! An adapter never reads a clock, a socket or the environment, so it is tested with recorded bytes and no server.
 
+mod anthropic;
+mod assembler;
+mod calls;
 mod error;
 mod format;
+mod gemini;
+mod http;
+mod json;
+mod lines;
+mod ollama;
+mod openai;
+mod sse;
 
 use std::fmt;
 
