@@ -33,11 +33,9 @@ pub(crate) fn parse(text: &str, source: &Source) -> (Vec<Assignment>, Vec<Proble
                     consumed = value_at + length + tail.find('\n').map_or(tail.len(), |at| at + 1);
                     assignments.push(Assignment { name: name.to_owned(), value, line: here });
                 }
-                None => problems.push(Problem::new(
-                    Origin::new(source.clone(), here),
-                    name,
-                    "the quoted value never ends",
-                )),
+                None => {
+                    problems.push(Problem::new(Origin::new(source.clone(), here), name, "the quoted value never ends"));
+                }
             }
         }
         line += rest[..consumed].matches('\n').count();
@@ -115,13 +113,8 @@ mod tests {
     fn the_usual_forms_are_read() {
         let text = "# note\nA=1 # one\nexport B = 'x # y'\nC=\"l1\nl2\\n\\\"\" # c\nnot one\nD=\nE=a=b";
         let (found, problems) = read(text);
-        let expected = [
-            one("A", "1", 2),
-            one("B", "x # y", 3),
-            one("C", "l1\nl2\n\"", 4),
-            one("D", "", 7),
-            one("E", "a=b", 8),
-        ];
+        let expected =
+            [one("A", "1", 2), one("B", "x # y", 3), one("C", "l1\nl2\n\"", 4), one("D", "", 7), one("E", "a=b", 8)];
         assert_eq!(found, expected);
         assert!(problems.is_empty());
     }

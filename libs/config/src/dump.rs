@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use crate::config::Learned;
-use crate::value::{Node, Origin, Source, Table, Value, bare_or_quoted, dotted};
+use crate::value::{Node, Origin, Source, Table, Value, bare_or_quoted, dotted, quoted};
 
 const MASK: &str = "\"<hidden>\"";
 
@@ -53,11 +53,7 @@ impl Dump<'_> {
         }
         for (key, node) in table.iter().filter(|(_, node)| !is_table(node)) {
             path.push(key.clone());
-            let value = if self.is_hidden(key, path, node) {
-                MASK.to_owned()
-            } else {
-                inline(&node.value)
-            };
+            let value = if self.is_hidden(key, path, node) { MASK.to_owned() } else { inline(&node.value) };
             path.pop();
             let key = bare_or_quoted(key);
             let _ = writeln!(self.text, "{key} = {value}  # {}", comment(&node.origin));
@@ -78,10 +74,13 @@ impl Dump<'_> {
 
 /// Names that hold a secret wherever they stand, read or not, misspelt section or not.
 fn is_secret_name(key: &str) -> bool {
-    const NAMES: [&str; 8] =
-        ["api_key", "api_keys", "secret", "password", "token", "authorization", "apikey", "pat"];
+    const NAMES: [&str; 8] = ["api_key", "api_keys", "secret", "password", "token", "authorization", "apikey", "pat"];
     const ENDS: [&str; 5] = ["_secret", "_password", "_token", "_api_key", "_api_keys"];
     let key = key.to_lowercase().replace('-', "_");
+    // A timeout, not a token.
+    if key == "first_token" {
+        return false;
+    }
     NAMES.contains(&key.as_str()) || ENDS.iter().any(|end| key.ends_with(end))
 }
 
@@ -105,7 +104,7 @@ fn comment(origin: &Origin) -> String {
 
 fn inline(value: &Value) -> String {
     match value {
-        Value::String(text) => toml::Value::String(text.clone()).to_string(),
+        Value::String(text) => quoted(text),
         Value::Integer(integer) => integer.to_string(),
         Value::Float(float) => toml::Value::Float(*float).to_string(),
         Value::Boolean(boolean) => boolean.to_string(),
@@ -116,8 +115,7 @@ fn inline(value: &Value) -> String {
         }
         Value::Table(table) => {
             let pair = |(key, node): (&String, &Node)| {
-                let value =
-                    if is_secret_name(key) { MASK.to_owned() } else { inline(&node.value) };
+                let value = if is_secret_name(key) { MASK.to_owned() } else { inline(&node.value) };
                 format!("{} = {value}", bare_or_quoted(key))
             };
             let pairs: Vec<String> = table.iter().map(pair).collect();

@@ -21,9 +21,7 @@ impl Env {
     }
 
     /// Exactly these variables.
-    pub fn from_map<N: Into<String>, V: Into<String>>(
-        variables: impl IntoIterator<Item = (N, V)>,
-    ) -> Self {
+    pub fn from_map<N: Into<String>, V: Into<String>>(variables: impl IntoIterator<Item = (N, V)>) -> Self {
         let owned = |(name, value): (N, V)| (name.into(), value.into());
         Self { variables: variables.into_iter().map(owned).collect() }
     }
@@ -98,11 +96,7 @@ mod tests {
         let home = Env::from_map([("HOME", "/h")]);
         assert_eq!(home.config_dir(), Some(PathBuf::from("/h/.config/tutti")));
         assert_eq!(home.data_dir(), Some(PathBuf::from("/h/.local/share/tutti")));
-        let xdg = Env::from_map([
-            ("HOME", "/h"),
-            ("XDG_CONFIG_HOME", "/c"),
-            ("XDG_DATA_HOME", "relative"),
-        ]);
+        let xdg = Env::from_map([("HOME", "/h"), ("XDG_CONFIG_HOME", "/c"), ("XDG_DATA_HOME", "relative")]);
         assert_eq!(xdg.config_dir(), Some(PathBuf::from("/c/tutti")));
         assert_eq!(xdg.data_dir(), Some(PathBuf::from("/h/.local/share/tutti")));
         assert_eq!(Env::default().config_dir(), None);

@@ -16,8 +16,7 @@ pub(crate) fn find_project(start: &Path) -> Project {
     let found = start.ancestors().map(|dir| dir.join(".tutti")).find(|dir| dir.is_dir());
     match found {
         Some(dir) if !is_trusted(&dir, start) => {
-            let warning =
-                format!("{}: ignored: it belongs to another user", dir.display());
+            let warning = format!("{}: ignored: it belongs to another user", dir.display());
             Project { dir: None, warning: Some(warning) }
         }
         dir => Project { dir, warning: None },

@@ -58,9 +58,7 @@ pub use crate::number::Integer;
 pub use crate::problem::{Problem, Problems, nearest};
 pub use crate::reader::{Reader, Warnings};
 pub use crate::section::Section;
-pub use crate::sections::backends::{
-    BackendConfig, BackendsConfig, DEFAULT_CONTEXT_TOKENS, Timeouts,
-};
+pub use crate::sections::backends::{BackendConfig, BackendsConfig, DEFAULT_CONTEXT_TOKENS, Timeouts};
 pub use crate::sections::credentials::{Credential, Credentials, masked};
 pub use crate::sections::general::{GeneralConfig, LogFormat};
 pub use crate::sections::personas::{Persona, Personas, ThinkingStyle, Verbosity};

@@ -9,22 +9,36 @@ use crate::config::{Config, Inner, Learned};
 use crate::env::Env;
 use crate::folders::{self, Project};
 use crate::overrides::Overrides;
-use crate::problem::{Problem, Problems};
 use crate::private_file;
+use crate::problem::{Problem, Problems};
 use crate::reader::unknown_section;
 use crate::value::{Node, Origin, Source, Table, Value, merge};
 use crate::{dotenv, parse, variables};
 
 /// All sections config.toml may have.
-pub(crate) const KNOWN_SECTIONS: [&str; 19] = [
-    "general", "project", "orchestrator", "backends", "context", "tools", "quotas", "cache",
-    "agents", "servers", "tasks", "routing", "resilience", "server", "mesh", "simulator",
-    "storage", "telemetry", "ledger",
+pub(crate) const KNOWN_SECTIONS: [&str; 18] = [
+    "general",
+    "project",
+    "orchestrator",
+    "backends",
+    "context",
+    "tools",
+    "quotas",
+    "cache",
+    "agents",
+    "servers",
+    "tasks",
+    "routing",
+    "resilience",
+    "server",
+    "mesh",
+    "simulator",
+    "storage",
+    "telemetry",
 ];
 
 /// Sections accepted ahead of their feature: a warning unless somebody reads them.
-pub(crate) const NOT_BUILT_SECTIONS: [&str; 6] =
-    ["quotas", "cache", "agents", "servers", "tasks", "resilience"];
+pub(crate) const NOT_BUILT_SECTIONS: [&str; 6] = ["quotas", "cache", "agents", "servers", "tasks", "resilience"];
 
 /// The values built into the program, in the form of the files that override them.
 const BUILT_IN: &str = include_str!("defaults.toml");
@@ -206,10 +220,8 @@ impl Layers {
     /// it were in force.
     fn unread_file(&mut self, path: &Path) {
         if path.exists() {
-            self.warnings.push(format!(
-                "{}: not read yet; put these settings under [tools] in config.toml",
-                path.display()
-            ));
+            self.warnings
+                .push(format!("{}: not read yet; put these settings under [tools] in config.toml", path.display()));
         }
     }
 
@@ -231,8 +243,7 @@ impl Layers {
             let origin = Origin::new(Source::Variable(name.into()), 0);
             (name.to_owned(), value.to_owned(), origin)
         };
-        let variables: Vec<_> =
-            env.iter().filter(|(_, value)| !value.is_empty()).map(of_process).collect();
+        let variables: Vec<_> = env.iter().filter(|(_, value)| !value.is_empty()).map(of_process).collect();
         self.variables(&variables);
     }
 

@@ -75,11 +75,7 @@ impl Builder<'_> {
         items
     }
 
-    fn value_or_problem(
-        &mut self,
-        parsed: Spanned<DeValue<'_>>,
-        origin: &Origin,
-    ) -> Option<Value> {
+    fn value_or_problem(&mut self, parsed: Spanned<DeValue<'_>>, origin: &Origin) -> Option<Value> {
         let value = self.value(parsed.into_inner());
         if value.is_none() {
             let message = "this number is too large";
@@ -92,9 +88,7 @@ impl Builder<'_> {
     fn value(&mut self, parsed: DeValue<'_>) -> Option<Value> {
         Some(match parsed {
             DeValue::String(text) => Value::String(text.into_owned()),
-            DeValue::Integer(number) => {
-                Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok()?)
-            }
+            DeValue::Integer(number) => Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok()?),
             DeValue::Float(number) => {
                 let float: f64 = number.as_str().parse().ok()?;
                 if float.is_infinite() && !number.as_str().contains("inf") {
@@ -173,9 +167,7 @@ mod tests {
 
     #[test]
     fn all_syntax_problems_come_at_once_and_show_no_content() {
-        let problems =
-            document("a = \nb = 1\nkey = \"sk-secret\nc = 99999999999999999999\n", &file())
-                .unwrap_err();
+        let problems = document("a = \nb = 1\nkey = \"sk-secret\nc = 99999999999999999999\n", &file()).unwrap_err();
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert!(text[0].starts_with("config.toml:1: "), "{text:?}");
         assert!(text.iter().any(|line| line.starts_with("config.toml:3: ")), "{text:?}");

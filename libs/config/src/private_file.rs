@@ -65,10 +65,7 @@ mod tests {
         assert_eq!(refuse(1, 0o100_600, 1), None);
         assert_eq!(refuse(1, 0o100_400, 1), None);
         let message = refuse(1, 0o100_640, 1).unwrap();
-        assert_eq!(
-            message,
-            "others can read or change the keys (mode 0640); run: chmod 600 'it'\\''s.toml'"
-        );
+        assert_eq!(message, "others can read or change the keys (mode 0640); run: chmod 600 'it'\\''s.toml'");
         assert!(refuse(2, 0o100_600, 1).unwrap().starts_with("belongs to another user (id 2)"));
     }
 }

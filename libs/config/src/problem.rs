@@ -15,11 +15,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    pub(crate) fn new(
-        origin: Origin,
-        key: impl Into<String>,
-        message: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn new(origin: Origin, key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { origin, key: key.into(), message: message.into() }
     }
 }
@@ -46,7 +42,7 @@ pub struct Problems {
 impl Problems {
     /// Sorted by place; the same problem seen by two readers is kept once.
     pub(crate) fn new(mut list: Vec<Problem>) -> Self {
-        list.sort_by(|a, b| a.origin.cmp(&b.origin));
+        list.sort_by(|a, b| (&a.origin, &a.key).cmp(&(&b.origin, &b.key)));
         let mut seen = HashSet::new();
         list.retain(|problem| seen.insert(problem.to_string()));
         Self { list }
@@ -103,10 +99,7 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
 }
 
 /// `; did you mean "a" or "b"?`, or the known names when none is near and they are few.
-pub(crate) fn suggestion<'a>(
-    name: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> String {
+pub(crate) fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     const FEW: usize = 12;
     let known: Vec<&str> = known.into_iter().collect();
     let near = nearest(name, known.iter().copied());

@@ -43,11 +43,8 @@ struct Asked {
 
 impl Reader {
     pub(crate) fn new(config: Config) -> Self {
-        let state = State {
-            problems: config.inner.found.clone(),
-            warnings: config.inner.warnings.clone(),
-            ..State::default()
-        };
+        let state =
+            State { problems: config.inner.found.clone(), warnings: config.inner.warnings.clone(), ..State::default() };
         Self { config, state: RefCell::new(state) }
     }
 
@@ -126,8 +123,7 @@ impl Reader {
 
     fn unknown_keys(&self) -> Vec<Problem> {
         let state = self.state.borrow();
-        let is_finished =
-            |path: &[String]| (1..=path.len()).any(|end| state.finished.contains(&path[..end]));
+        let is_finished = |path: &[String]| (1..=path.len()).any(|end| state.finished.contains(&path[..end]));
         let mut problems = Vec::new();
         for (path, asked) in &state.asked {
             let Some(table) = table_at(self.root(), path).filter(|_| is_finished(path)) else {
@@ -145,9 +141,7 @@ impl Reader {
         let unread = NOT_BUILT_SECTIONS.iter().filter(|name| !state.read.contains(**name));
         unread
             .filter_map(|name| Some((name, self.root().get(*name)?)))
-            .map(|(name, node)| {
-                format!("{}: [{name}] is accepted but has no effect yet", node.origin)
-            })
+            .map(|(name, node)| format!("{}: [{name}] is accepted but has no effect yet", node.origin))
             .collect()
     }
 

@@ -27,12 +27,7 @@ pub struct Section<'r> {
 }
 
 impl<'r> Section<'r> {
-    pub(crate) fn open(
-        reader: &'r Reader,
-        parent: &[String],
-        name: &str,
-        table: Option<&'r Table>,
-    ) -> Self {
+    pub(crate) fn open(reader: &'r Reader, parent: &[String], name: &str, table: Option<&'r Table>) -> Self {
         let mut path = parent.to_vec();
         path.push(name.to_owned());
         let node = table.and_then(|table| table.get(name));
@@ -212,12 +207,7 @@ impl<'r> Section<'r> {
     }
 
     /// One of the given names, as the value beside it.
-    pub fn choice<T: Clone + PartialEq>(
-        &self,
-        key: &str,
-        names: &[(&str, T)],
-        default: T,
-    ) -> T {
+    pub fn choice<T: Clone + PartialEq>(&self, key: &str, names: &[(&str, T)], default: T) -> T {
         self.opt_choice(key, names).unwrap_or_else(|| {
             if let Some((name, _)) = names.iter().find(|(_, value)| *value == default) {
                 self.note(key, Value::String((*name).to_owned()));
@@ -251,12 +241,7 @@ impl<'r> Section<'r> {
     }
 
     /// A string that parses as `T`.
-    pub fn parsed<T: FromStr + fmt::Display>(
-        &self,
-        key: &str,
-        default: T,
-        expected: &str,
-    ) -> T {
+    pub fn parsed<T: FromStr + fmt::Display>(&self, key: &str, default: T, expected: &str) -> T {
         self.opt_parsed(key, expected).unwrap_or_else(|| {
             self.note(key, Value::String(default.to_string()));
             default
@@ -315,8 +300,7 @@ impl<'r> Section<'r> {
                 continue;
             };
             let source = node.origin.source.clone();
-            let (first, names) =
-                by_file.entry(source).or_insert_with(|| (node.origin.clone(), Vec::new()));
+            let (first, names) = by_file.entry(source).or_insert_with(|| (node.origin.clone(), Vec::new()));
             if node.origin < *first {
                 *first = node.origin.clone();
             }
@@ -326,10 +310,8 @@ impl<'r> Section<'r> {
             let section = shown(&self.path);
             let verb = if names.len() == 1 { "is" } else { "are" };
             let has = if names.len() == 1 { "has" } else { "have" };
-            self.reader.warn(format!(
-                "{first}: [{section}] {} {verb} accepted but {has} no effect yet",
-                names.join(", ")
-            ));
+            self.reader
+                .warn(format!("{first}: [{section}] {} {verb} accepted but {has} no effect yet", names.join(", ")));
         }
     }
 
@@ -365,12 +347,7 @@ impl<'r> Section<'r> {
     }
 
     /// The value if `convert` takes it; a problem naming what was `expected` if not.
-    fn read<T>(
-        &self,
-        key: &str,
-        expected: &str,
-        convert: impl FnOnce(&Node) -> Option<T>,
-    ) -> Option<T> {
+    fn read<T>(&self, key: &str, expected: &str, convert: impl FnOnce(&Node) -> Option<T>) -> Option<T> {
         let node = self.get(key)?;
         let read = convert(node);
         if read.is_none() {

@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 pub(crate) type Table = IndexMap<String, Node>;
 
 /// Where values come from, in the order of precedence (the last wins).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Source {
     /// Built into the program.
     Default,
@@ -150,9 +150,23 @@ pub(crate) fn dotted(path: &[String]) -> String {
 /// A key as TOML writes it.
 pub(crate) fn bare_or_quoted(key: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if !key.is_empty() && key.chars().all(is_bare) {
-        key.to_owned()
-    } else {
-        format!("{key:?}")
+    if !key.is_empty() && key.chars().all(is_bare) { key.to_owned() } else { quoted(key) }
+}
+
+/// A string as TOML writes it on one line.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => quoted.push(c),
+        }
     }
+    quoted.push('"');
+    quoted
 }

@@ -1,0 +1,8 @@
+//! The sections that more than one service reads.
+
+pub(crate) mod backends;
+pub(crate) mod credentials;
+pub(crate) mod general;
+pub(crate) mod personas;
+pub(crate) mod provider;
+pub(crate) mod server;
