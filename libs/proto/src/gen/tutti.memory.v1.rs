@@ -75,6 +75,9 @@ pub struct BuildContextRequest {
     /// Which messages the view is made from.
     #[prost(enumeration = "ContextScope", tag = "5")]
     pub scope: i32,
+    /// The turn that is being made: its messages are left out, because the caller has them.
+    #[prost(string, tag = "6")]
+    pub turn_id: ::prost::alloc::string::String,
 }
 impl ::prost::Name for BuildContextRequest {
     const NAME: &'static str = "BuildContextRequest";
@@ -523,7 +526,8 @@ pub mod session_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Gives what a backend should be shown before the new messages, within a token budget: newest first, system
-        /// messages kept, a tool call and its results never separated. An unknown session gives an empty context.
+        /// messages kept, a tool call and its results never separated. Of a turn that broke, the tool calls without results
+        /// are left out. An unknown session gives an empty context.
         pub async fn build_context(
             &mut self,
             request: impl tonic::IntoRequest<super::BuildContextRequest>,
@@ -681,7 +685,8 @@ pub mod session_service_server {
             tonic::Status,
         >;
         /// Gives what a backend should be shown before the new messages, within a token budget: newest first, system
-        /// messages kept, a tool call and its results never separated. An unknown session gives an empty context.
+        /// messages kept, a tool call and its results never separated. Of a turn that broke, the tool calls without results
+        /// are left out. An unknown session gives an empty context.
         async fn build_context(
             &self,
             request: tonic::Request<super::BuildContextRequest>,
