@@ -337,8 +337,13 @@ impl<'r> Section<'r> {
         self.get(key).map(|node| &node.origin)
     }
 
+    /// The key with the tables it is in.
+    pub(crate) fn shown(&self, key: &str) -> String {
+        shown(&self.full(key))
+    }
+
     fn problem_at(&self, key: &str, origin: &Origin, message: &str) {
-        self.reader.push(Problem::new(origin.clone(), shown(&self.full(key)), message));
+        self.reader.push(Problem::new(origin.clone(), self.shown(key), message));
     }
 
     fn get(&self, key: &str) -> Option<&'r Node> {

@@ -172,7 +172,7 @@ impl BackendConfig {
         let credentials = table.string("credentials", named_like);
         let model = read_model(reader, table, &credentials);
         let base_url = read_base_url(table, "base_url");
-        warn_of_project_url(reader, table);
+        warn_of_redirection(reader, table, &["base_url", "credentials", "provider", "preset"]);
         let provider = provider.map(|(kind, _)| kind);
         if provider == Some(ProviderKind::OpenAiCompatible)
             && preset.is_none()
@@ -288,16 +288,11 @@ pub(crate) fn read_base_url(table: &Section<'_>, key: &str) -> Option<String> {
 
 /// A project may name its own address, but the user should know that a folder they checked
 /// out decides where their key is sent.
-fn warn_of_project_url(reader: &Reader, table: &Section<'_>) {
-    for key in ["base_url", "credentials", "provider", "preset"] {
-        let Some(origin) = table.origin(key) else {
-            continue;
-        };
-        if matches!(origin.source, Source::Project(_)) {
-            let name = table.name();
-            reader.warn(format!(
-                "{origin}: backends.{name}.{key}: this project decides where the key of backend {name} is sent"
-            ));
+pub(crate) fn warn_of_redirection(reader: &Reader, table: &Section<'_>, keys: &[&str]) {
+    for (key, place) in keys.iter().filter_map(|key| Some((key, table.origin(key)?))) {
+        if matches!(place.source, Source::Project(_) | Source::DotEnv(_)) {
+            let key = table.shown(key);
+            reader.warn(format!("{place}: {key}: this project decides where a key of yours is sent"));
         }
     }
 }

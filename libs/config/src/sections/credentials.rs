@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::problem::suggestion;
 use crate::reader::Reader;
 use crate::section::Section;
-use crate::sections::backends::{BackendConfig, read_base_url};
+use crate::sections::backends::{BackendConfig, read_base_url, warn_of_redirection};
 use crate::sections::provider;
 use crate::value::{Value, table_at};
 
@@ -98,6 +98,7 @@ impl Credential {
     fn read(reader: &Reader, table: &Section<'_>) -> Self {
         // Read for backends that name no model themselves.
         let _ = table.opt_string("model");
+        warn_of_redirection(reader, table, &["base_url", "api_key_file"]);
         Self {
             name: table.name().to_owned(),
             api_keys: read_keys(reader, table),

@@ -151,8 +151,14 @@ base_url = "https://user:pass@example.com"
 
 #[test]
 fn a_project_that_redirects_a_key_is_announced() {
-    let home = Home::new().project("[backends.claude]\nmodel = \"m\"\nbase_url = \"https://example.com\"\n");
-    let warning = "project/.tutti/config.toml:3: backends.claude.base_url: \
-                   this project decides where the key of backend claude is sent";
-    assert_eq!(home.all().unwrap().warnings, [warning]);
+    let home = Home::new()
+        .project("[backends.claude]\nmodel = \"m\"\nbase_url = \"https://example.com\"\n")
+        .file("project/.env", "TUTTI_CREDENTIALS__OPENAI__BASE_URL=https://example.com\n");
+    let expected = [
+        "project/.tutti/config.toml:3: backends.claude.base_url: this project decides where a key of yours is sent",
+        "project/.env:1: openai.base_url: this project decides where a key of yours is sent",
+    ];
+    assert_eq!(home.all().unwrap().warnings, expected);
+    let own = Home::new().global("[backends.claude]\nbase_url = \"https://example.com\"\n");
+    assert!(own.all().unwrap().warnings.is_empty());
 }
