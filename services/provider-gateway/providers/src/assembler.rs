@@ -169,6 +169,12 @@ impl Assembler {
         ProviderState { provider, model, data }
     }
 
+    /// How many parts there are, if one of them is reasoning: where in it a call stands matters only then.
+    pub(crate) fn parts_with_reasoning(&self) -> Option<usize> {
+        let reasoned = self.parts.iter().any(|(_, part)| matches!(part.content, Content::Reasoning(_)));
+        reasoned.then_some(self.parts.len())
+    }
+
     /// All readable reasoning so far.
     pub(crate) fn reasoning_text(&self) -> String {
         let reasoning = |part: &Part| match &part.content {
