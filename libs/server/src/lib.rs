@@ -1,6 +1,7 @@
 //! What every server of the mesh is made of: services, the one stack of layers around them, health, reflection,
 //! and a listener that drains.
 
+pub mod process;
 mod serve;
 mod services;
 mod tasks;

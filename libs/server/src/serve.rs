@@ -77,10 +77,9 @@ pub async fn serve(
     });
     let routes = Routes::from(axum::Router::new().fallback_service(network));
     let draining = drain(shutdown.clone(), health, names);
-    let server = transport().add_routes(routes).serve_with_incoming_shutdown(
-        TcpListenerStream::new(listening.listener),
-        draining,
-    );
+    let server = transport()
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listening.listener), draining);
     tokio::select! {
         result = server => result.map_err(|error| Error::internal(format!("the server failed: {error}"))),
         () = overdue(shutdown, options.grace) => {
@@ -130,4 +129,3 @@ fn with_reflection(services: Services) -> Result<Services> {
     let v1alpha = builder().build_v1alpha().map_err(broken)?;
     Ok(services.with(v1).with(v1alpha))
 }
-

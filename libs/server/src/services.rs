@@ -24,7 +24,8 @@ impl Services {
         S::Response: IntoResponse,
         S::Future: Send + 'static,
     {
-        let service = tower::util::MapRequest::new(service, |request: Request<axum::body::Body>| request.map(Body::new));
+        let service =
+            tower::util::MapRequest::new(service, |request: Request<axum::body::Body>| request.map(Body::new));
         self.router = self.router.route_service(&format!("/{}/{{*rpc}}", S::NAME), service);
         self.names.push(S::NAME);
         self

@@ -1,0 +1,301 @@
+//! What every binary of the mesh does around its service: flags, configuration, logs, listener, signals, exit codes.
+//!
+//! A service's whole `main`:
+//!
+//! ```no_run
+//! # use tutti_server::{Services, process::{self, Running}};
+//! # struct Config;
+//! # impl Config { fn read(_: &tutti_config::Reader) -> Self { Self } }
+//! fn main() -> std::process::ExitCode {
+//!     process::run("usage-ledger", Config::read, async |context| {
+//!         let _ = (context.config, &context.server.data_dir);
+//!         Ok(Running::new(Services::default(), async |_grace| {}))
+//!     })
+//! }
+//! ```
+
+use std::{
+    future::Future, io::Write as _, net::SocketAddr, path::PathBuf, pin::Pin, process::ExitCode, time::Duration,
+};
+
+use clap::{Args as _, FromArgMatches as _};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tutti_config::{Env, GeneralConfig, Loader, Reader, ServerConfig, check_bind};
+use tutti_error::{Error, Result};
+
+use crate::{ServeOptions, Services, bind, serve};
+
+/// Exit code of a process that can't start as it is configured (`EX_CONFIG`).
+pub const EXIT_CONFIG: u8 = 78;
+/// Exit code of a process that failed.
+const EXIT_FAILURE: u8 = 1;
+
+/// The flags that all servers have. They win over every other layer of the configuration.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Args {
+    /// Folder with config.toml, credentials.toml and personas.toml, instead of the user's
+    #[arg(long, value_name = "DIR")]
+    pub config_dir: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7070]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Folder for everything that is stored
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Accept an address that other machines can reach, although callers are not authenticated
+    #[arg(long)]
+    pub allow_insecure_bind: bool,
+}
+
+impl Args {
+    /// A loader of the configuration with these flags on top.
+    pub fn loader(&self, env: Env) -> Loader {
+        Loader::new()
+            .config_dir(self.config_dir.clone())
+            .env(env)
+            .opt_flag("server.listen", self.listen)
+            .opt_flag("server.data_dir", self.data_dir.as_ref().map(|dir| dir.display()))
+            .opt_flag("server.allow_insecure_bind", self.allow_insecure_bind.then_some(true))
+    }
+}
+
+/// What a service starts from.
+#[derive(Debug)]
+pub struct Context<C> {
+    /// The service's own sections.
+    pub config: C,
+    /// `[server]`: data folder, grace, timeout.
+    pub server: ServerConfig,
+    /// `[general]` and `[project]`.
+    pub general: GeneralConfig,
+    /// All sections, their folders and the environment.
+    pub all: tutti_config::Config,
+    /// The address that is bound already, with its real port.
+    pub address: SocketAddr,
+}
+
+type Stop = Box<dyn FnOnce(Duration) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// A service that runs.
+pub struct Running {
+    services: Services,
+    stop: Stop,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("services", &self.services).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// What is served, and what ends the service after the last call: it gets the grace period.
+    pub fn new<S, F>(services: Services, stop: S) -> Self
+    where
+        S: FnOnce(Duration) -> F + 'static,
+        F: Future<Output = ()> + 'static,
+    {
+        Self { services, stop: Box::new(move |grace| Box::pin(stop(grace))) }
+    }
+}
+
+/// Runs a service as a process of its own until SIGTERM or SIGINT; a second signal ends it without grace.
+///
+/// Reads the flags, then the configuration with one reader (`read` gets it for the service's own sections), starts
+/// the log, binds, starts the service, and serves. All problems of the configuration are printed to standard error
+/// together, and so is the refusal of an insecure address; both exit with [`EXIT_CONFIG`].
+pub fn run<C, F>(name: &'static str, read: impl FnOnce(&Reader) -> C, start: impl FnOnce(Context<C>) -> F) -> ExitCode
+where
+    F: Future<Output = Result<Running>>,
+{
+    let command = clap::Command::new(name).version(env!("CARGO_PKG_VERSION"));
+    let matches = Args::augment_args(command).get_matches();
+    match Args::from_arg_matches(&matches) {
+        Ok(args) => run_with(&args, read, start),
+        Err(error) => error.exit(),
+    }
+}
+
+/// [`run`] with flags that were read already, for binaries with subcommands.
+pub fn run_with<C, F>(args: &Args, read: impl FnOnce(&Reader) -> C, start: impl FnOnce(Context<C>) -> F) -> ExitCode
+where
+    F: Future<Output = Result<Running>>,
+{
+    let outcome = configure(args, Env::process(), read).and_then(|configured| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::system)?;
+        runtime.block_on(async { configured.run(start, Signals::install().map_err(Failure::system)?).await })
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody is left to be told when standard error is closed.
+            let _ = writeln!(std::io::stderr(), "{}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a process ends, and with which exit code.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn config(message: impl std::fmt::Display) -> Self {
+        Self { code: EXIT_CONFIG, message: message.to_string() }
+    }
+
+    fn system(error: std::io::Error) -> Self {
+        Error::internal(error).into()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let context = error.internal_context().map(|context| format!(" ({context})")).unwrap_or_default();
+        Self { code: EXIT_FAILURE, message: format!("{error}{context}") }
+    }
+}
+
+/// A valid configuration with the log running.
+struct Configured<C> {
+    config: C,
+    server: ServerConfig,
+    general: GeneralConfig,
+    all: tutti_config::Config,
+}
+
+fn configure<C>(args: &Args, env: Env, read: impl FnOnce(&Reader) -> C) -> Result<Configured<C>, Failure> {
+    let all = args.loader(env).load().map_err(Failure::config)?;
+    let reader = all.reader();
+    let general = GeneralConfig::read(&reader);
+    let server = ServerConfig::read(&reader);
+    let config = read(&reader);
+    if general.log_file.is_some() {
+        reader.warn("general.log_file is accepted but has no effect yet: logs go to standard error");
+    }
+    let warnings = reader.finish().map_err(Failure::config)?;
+    check_bind(server.listen, false, server.allow_insecure_bind).map_err(Failure::config)?;
+    let format = match general.log_format {
+        tutti_config::LogFormat::Text => tutti_telemetry::LogFormat::Text,
+        tutti_config::LogFormat::Json => tutti_telemetry::LogFormat::Json,
+    };
+    tutti_telemetry::init(&general.log_level, format);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(Configured { config, server, general, all })
+}
+
+impl<C> Configured<C> {
+    async fn run<F>(self, start: impl FnOnce(Context<C>) -> F, mut signals: Signals) -> Result<(), Failure>
+    where
+        F: Future<Output = Result<Running>>,
+    {
+        let Self { config, server, general, all } = self;
+        let grace = server.shutdown_grace;
+        let options = ServeOptions { default_timeout: server.request_timeout, grace };
+        // Before any serious work, so that a taken port is known at once.
+        let listening = bind(server.listen).await?;
+        let address = listening.address;
+        let Running { services, stop } = start(Context { config, server, general, all, address }).await?;
+        tracing::info!(%address, services = services.names().join(" "), "listening");
+        let shutdown = CancellationToken::new();
+        let serving = serve(listening, services, options, shutdown.clone());
+        let ending = async {
+            let served = serving.await;
+            stop(grace).await;
+            served
+        };
+        tokio::pin!(ending);
+        tokio::select! {
+            ended = &mut ending => return Ok(ended?),
+            () = signals.next() => tracing::info!("stopping; running calls may end within {grace:?}"),
+        }
+        shutdown.cancel();
+        tokio::select! {
+            ended = &mut ending => Ok(ended?),
+            () = signals.next() => Err(Failure { code: EXIT_FAILURE, message: "stopped at once by a second signal".into() }),
+        }
+    }
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they no longer kill the process.
+    fn install() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(dir: &std::path::Path, config: &str) -> Args {
+        std::fs::write(dir.join("config.toml"), config).unwrap();
+        Args {
+            config_dir: Some(dir.to_owned()),
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            data_dir: Some(dir.join("data")),
+            allow_insecure_bind: false,
+        }
+    }
+
+    fn refusal(args: &Args) -> Failure {
+        configure(args, Env::default(), |_| ()).err().unwrap()
+    }
+
+    #[test]
+    fn all_problems_come_together_with_their_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = args(dir.path(), "[general]\nlog_format = 7\n\n[server]\nshutdown_grace = \"soon\"\n");
+        let failure = refusal(&args);
+        assert_eq!(failure.code, EXIT_CONFIG);
+        assert!(failure.message.contains("config.toml:2"), "{}", failure.message);
+        assert!(failure.message.contains("config.toml:5"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_public_address_needs_the_flag() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut args = args(dir.path(), "");
+        args.listen = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
+        assert_eq!(refusal(&args).code, EXIT_CONFIG);
+        args.allow_insecure_bind = true;
+        assert!(configure(&args, Env::default(), |_| ()).is_ok());
+    }
+
+    #[test]
+    fn flags_win_over_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let args = args(dir.path(), "[server]\nlisten = \"127.0.0.1:9\"\ndata_dir = \"/elsewhere\"\n");
+        let configured = configure(&args, Env::default(), |_| ()).ok().unwrap();
+        assert_eq!(configured.server.listen.port(), 0);
+        assert_eq!(configured.server.data_dir, dir.path().join("data"));
+    }
+
+    #[tokio::test]
+    async fn a_service_that_cannot_start_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let configured = configure(&args(dir.path(), ""), Env::default(), |_| ()).ok().unwrap();
+        let start = async |_| Err(Error::new(tutti_error::Reason::StoreUnavailable, "the disk is full"));
+        let failure = configured.run(start, Signals::install().unwrap()).await.unwrap_err();
+        assert_eq!((failure.code, failure.message.as_str()), (EXIT_FAILURE, "the disk is full"));
+    }
+}
