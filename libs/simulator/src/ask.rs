@@ -119,9 +119,9 @@ impl Ask {
 
     /// Where the current step begins: the last user turn that is no tool result.
     fn step(&self) -> Option<usize> {
-        self.turns.iter().rposition(|turn| {
-            turn.role == Role::User && (turn.results.is_empty() || turn.text.contains("[["))
-        })
+        self.turns
+            .iter()
+            .rposition(|turn| turn.role == Role::User && (turn.results.is_empty() || turn.text.contains("[[")))
     }
 
     /// The last user message, which scripts the answer.
@@ -144,12 +144,8 @@ impl Ask {
 
     /// The system prompt.
     pub(crate) fn system(&self) -> String {
-        let parts: Vec<&str> = self
-            .turns
-            .iter()
-            .filter(|turn| turn.role == Role::System)
-            .map(|turn| turn.text.as_str())
-            .collect();
+        let parts: Vec<&str> =
+            self.turns.iter().filter(|turn| turn.role == Role::System).map(|turn| turn.text.as_str()).collect();
         parts.join("\n")
     }
 

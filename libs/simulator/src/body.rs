@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::problem::Problem;
 use crate::record::RequestGuard;
 use crate::socket::Ending;
-use crate::stream::{Cursor, Encoder};
+use crate::stream::{Cursor, Encoder, Event};
 
 /// Long enough for hyper to flush what it has before the connection is cut.
 const FLUSH: Duration = Duration::from_millis(2);
@@ -78,11 +78,8 @@ impl SimBody {
     /// Applies the parts of `fault` that concern any body.
     pub(crate) fn faulty(mut self, fault: &Fault, ending: &Ending) -> Self {
         self.faulted = fault.is_failure();
-        self.cut = fault.cut_at.map(|left| CutPoint {
-            left,
-            reset: fault.reset.then(|| ending.clone()),
-            flushed: false,
-        });
+        self.cut =
+            fault.cut_at.map(|left| CutPoint { left, reset: fault.reset.then(|| ending.clone()), flushed: false });
         self
     }
 
@@ -154,10 +151,7 @@ impl Body for SimBody {
     type Data = Bytes;
     type Error = Cut;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = &mut *self;
         if this.cut.as_ref().is_some_and(|cut| cut.left == 0) {
             return this.poll_cut(cx).map(|cut| Some(Err(cut)));
@@ -225,12 +219,7 @@ pub(crate) struct Generation {
 
 impl Generation {
     /// Plays `plan` through `encoder` under `fault`; `problem` is what `error_after` sends.
-    pub(crate) fn new(
-        plan: Arc<Plan>,
-        encoder: Box<dyn Encoder>,
-        fault: &Fault,
-        problem: Option<Problem>,
-    ) -> Self {
+    pub(crate) fn new(plan: Arc<Plan>, encoder: Box<dyn Encoder>, fault: &Fault, problem: Option<Problem>) -> Self {
         Self {
             cursor: Cursor::new(plan, fault.chunk_tokens.unwrap_or(1)),
             encoder,
@@ -256,8 +245,7 @@ impl Generation {
                 return Step::End;
             }
             let Some(event) = self.cursor.peek() else { return Step::End };
-            let content = event.is_content();
-            let finish = matches!(event, crate::stream::Event::Finish);
+            let (content, finish) = (event.is_content(), matches!(event, Event::Finish));
             if (content || finish) && !self.waited {
                 if let Some(step) = self.scripted(finish) {
                     return step;
@@ -268,6 +256,8 @@ impl Generation {
                 }
             }
             self.waited = false;
+            // Looked at again, because the faults above need the whole generation.
+            let Some(event) = self.cursor.peek() else { return Step::End };
             if content {
                 self.chunks += 1;
                 self.unsent = (self.unsent.0 + event.tokens(), self.unsent.1 + 1);

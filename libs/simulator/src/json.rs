@@ -27,9 +27,7 @@ pub(crate) fn flag(value: &Value, key: &str) -> bool {
 pub(crate) fn texts(value: &Value, key: &str) -> Vec<String> {
     match value.get(key) {
         Some(Value::String(one)) => vec![one.clone()],
-        Some(Value::Array(many)) => {
-            many.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
-        }
+        Some(Value::Array(many)) => many.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect(),
         _ => Vec::new(),
     }
 }

@@ -45,9 +45,7 @@ impl Segment {
     fn tokens(&self) -> u64 {
         match self {
             Self::Think(text) | Self::Text(text) => tokens_of(text.chars().count()),
-            Self::Tool(call) => {
-                tokens_of(call.name.chars().count()) + tokens_of(call.args.chars().count())
-            }
+            Self::Tool(call) => tokens_of(call.name.chars().count()) + tokens_of(call.args.chars().count()),
         }
     }
 
@@ -263,8 +261,7 @@ fn free_text(ask: &Ask, script: &Script) -> String {
     if results.is_empty() {
         return format!("Echo: {}", script.plain);
     }
-    let lines: Vec<String> =
-        results.iter().map(|(name, text)| format!("{name} returned: {text}")).collect();
+    let lines: Vec<String> = results.iter().map(|(name, text)| format!("{name} returned: {text}")).collect();
     lines.join("\n")
 }
 

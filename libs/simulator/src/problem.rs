@@ -58,6 +58,8 @@ impl ErrorKind {
     #[must_use]
     pub fn status(self, format: Format) -> u16 {
         match self {
+            // A wrong API key is an invalid argument there.
+            Self::Auth if format == Format::Gemini => 400,
             Self::Auth => 401,
             Self::Permission => 403,
             Self::Billing => match format {

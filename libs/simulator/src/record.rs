@@ -243,12 +243,7 @@ impl Recorder {
     }
 
     /// Begins a request.
-    pub(crate) fn begin(
-        self: &Arc<Self>,
-        connection: u64,
-        attempt: Option<String>,
-        target: String,
-    ) -> RequestGuard {
+    pub(crate) fn begin(self: &Arc<Self>, connection: u64, attempt: Option<String>, target: String) -> RequestGuard {
         let entry = Arc::new(Entry {
             seq: self.seq.fetch_add(1, Ordering::Relaxed) + 1,
             connection,
@@ -288,13 +283,7 @@ impl Recorder {
 
     /// The newest request with this attempt id.
     pub(crate) fn record(&self, attempt: &str) -> Option<RequestRecord> {
-        let found = self
-            .ring()
-            .entries
-            .iter()
-            .rev()
-            .find(|entry| entry.attempt.as_deref() == Some(attempt))
-            .cloned();
+        let found = self.ring().entries.iter().rev().find(|entry| entry.attempt.as_deref() == Some(attempt)).cloned();
         found.map(|entry| entry.record())
     }
 
@@ -327,12 +316,7 @@ impl Recorder {
 
     fn end(&self, entry: &Entry, state: u8) {
         let ended = micros(entry.started);
-        let was = entry.state.compare_exchange(
-            IN_PROGRESS,
-            state,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
+        let was = entry.state.compare_exchange(IN_PROGRESS, state, Ordering::AcqRel, Ordering::Acquire);
         if was.is_err() {
             return;
         }

@@ -35,12 +35,7 @@ impl Route {
 
 /// The route of a request, `None` if there is nothing at that path. A vendor's prefix before
 /// the version (as in `/openai/v1/…`) is ignored, so that any usual base address works.
-pub(crate) fn route(
-    method: &Method,
-    path: &str,
-    query: &str,
-    headers: &HeaderMap,
-) -> Option<Route> {
+pub(crate) fn route(method: &Method, path: &str, query: &str, headers: &HeaderMap) -> Option<Route> {
     let path = path.trim_end_matches('/');
     if let Some(call) = path.strip_prefix("/api/") {
         return ollama(method, call);

@@ -137,10 +137,8 @@ mod tests {
     #[test]
     fn markers_are_read_and_the_rest_is_plain() {
         let script = Script::parse(r#"Hi [[think hm]] [[tool add {"x":[[1],[2]]}]] you [[wiki]]"#);
-        let expected = [
-            Directive::Think("hm".into()),
-            Directive::Tool { name: "add".into(), args: r#"{"x":[[1],[2]]}"#.into() },
-        ];
+        let expected =
+            [Directive::Think("hm".into()), Directive::Tool { name: "add".into(), args: r#"{"x":[[1],[2]]}"#.into() }];
         assert_eq!(script.round(0), expected);
         assert_eq!(script.plain, "Hi   you [[wiki]]");
     }

@@ -11,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::config::SimConfig;
@@ -48,7 +48,8 @@ impl Simulator {
             recorder: Arc::new(Recorder::new(config.remember, config.keep_bodies)),
             stage: Stage::new(config.scenario),
         });
-        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let mut task = JoinSet::new();
+        task.spawn(accept(listener, Arc::clone(&shared)));
         Ok(SimHandle { addr, shared, task })
     }
 }
@@ -67,7 +68,8 @@ pub struct WaitTimeout {
 pub struct SimHandle {
     addr: SocketAddr,
     shared: Arc<Shared>,
-    task: JoinHandle<()>,
+    /// The one task that accepts; dropping the set aborts it.
+    task: JoinSet<()>,
 }
 
 impl fmt::Debug for SimHandle {
@@ -122,11 +124,7 @@ impl SimHandle {
     ///
     /// # Errors
     /// [`WaitTimeout`] when it does not within `deadline`.
-    pub async fn wait_for(
-        &self,
-        condition: impl Fn(&Self) -> bool,
-        deadline: Duration,
-    ) -> Result<(), WaitTimeout> {
+    pub async fn wait_for(&self, condition: impl Fn(&Self) -> bool, deadline: Duration) -> Result<(), WaitTimeout> {
         let until = Instant::now() + deadline;
         loop {
             let changed = self.shared.recorder.changed();
@@ -144,19 +142,12 @@ impl SimHandle {
     /// Runs until the simulator ends, which it does not by itself.
     pub async fn stopped(&mut self) {
         // It can only have been aborted.
-        let _ = (&mut self.task).await;
+        let _ = self.task.join_next().await;
     }
 
     /// Stops listening, ends all connections and waits until that is done.
     pub async fn shutdown(mut self) {
-        self.task.abort();
-        self.stopped().await;
-    }
-}
-
-impl Drop for SimHandle {
-    fn drop(&mut self) {
-        self.task.abort();
+        self.task.shutdown().await;
     }
 }
 
@@ -193,14 +184,9 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     }
     let socket = TokioIo::new(Socket::new(stream, ending.clone()));
     let number = guard.number;
-    let service = service_fn(|request| {
-        serve::handle(Arc::clone(&shared), number, ending.clone(), request)
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .half_close(false)
-        .serve_connection(socket, service)
-        .await;
+    let service = service_fn(|request| serve::handle(Arc::clone(&shared), number, ending.clone(), request));
+    let served =
+        http1::Builder::new().timer(TokioTimer::new()).half_close(false).serve_connection(socket, service).await;
     if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
     }

@@ -44,9 +44,7 @@ impl Event<'_> {
     /// Generated tokens it carries.
     pub(crate) fn tokens(&self) -> u64 {
         match self {
-            Self::Think(text) | Self::Text(text) | Self::ToolArgs(text) => {
-                tokens_of(text.chars().count())
-            }
+            Self::Think(text) | Self::Text(text) | Self::ToolArgs(text) => tokens_of(text.chars().count()),
             Self::ToolStart(call) => tokens_of(call.name.chars().count()),
             _ => 0,
         }
@@ -126,11 +124,7 @@ impl Cursor {
                     Segment::Think(text) | Segment::Text(text) => text,
                     Segment::Tool(call) => &call.args,
                 };
-                if from >= text.len() {
-                    self.open(n + 1)
-                } else {
-                    At::Inside(n, from + self.piece(text, from).len())
-                }
+                if from >= text.len() { self.open(n + 1) } else { At::Inside(n, from + self.piece(text, from).len()) }
             }
             At::Finish => At::End,
             At::End | At::Done => At::Done,
