@@ -23,6 +23,9 @@ impl ProviderError {
     /// A failure with a reason and words.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let mut message = message.into();
+        if reason == Reason::ProviderAuth {
+            message = masked(&message);
+        }
         if let Some((at, _)) = message.char_indices().nth(500) {
             message.truncate(at);
         }
@@ -63,6 +66,27 @@ impl ProviderError {
     }
 }
 
+/// Providers repeat the key they refuse: words that look like one are masked.
+fn masked(message: &str) -> String {
+    let is_key_byte = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'*' | b'.');
+    let looks_like_key = |word: &str| {
+        let word = word.trim_end_matches('.');
+        word.len() >= 12
+            && word.bytes().all(is_key_byte)
+            && word.bytes().any(|b| b.is_ascii_digit() || b == b'*')
+            && !word.contains("..")
+    };
+    let is_border =
+        |c: char| c.is_whitespace() || matches!(c, ',' | ':' | ';' | '"' | '\'' | '`' | '(' | ')' | '=' | '/');
+    message
+        .split_inclusive(is_border)
+        .map(|piece| {
+            let word = piece.trim_end_matches(is_border);
+            if looks_like_key(word) { format!("[masked]{}", &piece[word.len()..]) } else { piece.to_owned() }
+        })
+        .collect()
+}
+
 impl fmt::Display for ProviderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
@@ -84,5 +108,24 @@ impl From<ProviderError> for Error {
             out = out.retry_after(delay);
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_in_the_words_of_a_refusal_is_masked() {
+        let words = |text: &str| ProviderError::new(Reason::ProviderAuth, text).message;
+        let said = words("Incorrect API key provided: sk-abc1********9xyz. See https://example.com/keys");
+        assert_eq!(said, "Incorrect API key provided: [masked] See https://example.com/keys");
+        assert_eq!(words("bad key \"gsk_4f5e6d7c8b9a0\""), "bad key \"[masked]\"");
+        assert_eq!(words("authentication-required today"), "authentication-required today");
+    }
+
+    #[test]
+    fn messages_are_cut_between_characters() {
+        assert_eq!(ProviderError::new(Reason::ProviderError, "\u{e4}".repeat(600)).message.chars().count(), 500);
     }
 }

@@ -21,6 +21,13 @@ pub(crate) fn reason_of_status(status: u16) -> Reason {
     }
 }
 
+/// Words for a body that is no JSON: its beginning, unless it is a page of HTML or nothing.
+pub(crate) fn plain_message(status: u16, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(300)]);
+    let text = text.trim();
+    if text.is_empty() || text.starts_with('<') { format!("HTTP status {status}") } else { text.to_owned() }
+}
+
 /// The wait that `retry-after-ms` or `retry-after` (seconds or a date) asks for. A date is counted from the answer's
 /// own `date` header, since an adapter has no clock. Zero, negative and broken values ask for nothing.
 pub(crate) fn retry_after(header: Header<'_>) -> Option<Duration> {

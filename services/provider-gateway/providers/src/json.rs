@@ -57,6 +57,16 @@ pub(crate) fn arguments(value: &Value) -> String {
     }
 }
 
+/// A vector from a list of numbers.
+///
+/// # Errors
+/// MALFORMED_OUTPUT unless it is a list of numbers.
+pub(crate) fn vector(value: &Value) -> Result<Vec<f32>> {
+    // Embeddings are 32-bit; more digits are only how JSON writes them.
+    let numbers = value.as_array().map(|list| list.iter().map(|n| n.as_f64().map(|n| n as f32)).collect());
+    numbers.flatten().ok_or_else(|| ProviderError::malformed("an embedding is no list of numbers"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
