@@ -88,6 +88,11 @@ where
         let timeout = parse_grpc_timeout(request.headers()).unwrap_or(self.default);
         let deadline = Deadline::after(timeout);
         request.extensions_mut().insert(deadline);
+        if deadline.is_past() {
+            // What nobody waits for any more is not begun.
+            let response = exceeded().into_http::<R>();
+            return Box::pin(async move { Ok(response.map(|body| DeadlineBody { inner: Some(body), timer: None })) });
+        }
         let at = Instant::from_std(deadline.instant());
         let call = self.inner.call(request);
         Box::pin(async move {

@@ -1,0 +1,16 @@
+//! The `context-memory` process.
+
+use std::process::ExitCode;
+
+use context_memory::{App, Config};
+use tutti_server::process::{self, Running};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    process::run("context-memory", Config::read, async |context| {
+        let app = App::start(context.config, &context.server.data_dir).await?;
+        Ok(Running::new(app.services(), async move |grace| app.stop(grace).await))
+    })
+}

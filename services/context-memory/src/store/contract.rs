@@ -1,0 +1,157 @@
+//! What every store of sessions does. Each behaviour is one function over the trait; each adapter runs them all.
+
+use tutti_error::Reason;
+use tutti_proto::{
+    llm::v1::{Message, Role},
+    memory::v1::{TurnState, history_entry::Kind},
+};
+use tutti_types::Scope;
+
+use super::{Append, SqliteStore, Store, ViewQuery};
+
+fn scope(org: &str) -> Scope {
+    Scope { org: org.into(), principal: "tester".into() }
+}
+
+fn message(role: Role, text: &str) -> (Message, i64) {
+    (Message { role: role.into(), text: text.into(), ..Default::default() }, 5)
+}
+
+fn append(turn: &str, index: u32, backend: &str, state: TurnState, messages: Vec<(Message, i64)>) -> Append {
+    let (session_id, turn_id, backend) = ("s".into(), turn.into(), backend.into());
+    Append { session_id, turn_id, index, backend, model: "m".into(), messages, state }
+}
+
+fn query(backend: &str, own_turns_only: bool) -> ViewQuery {
+    ViewQuery { session_id: "s".into(), backend: backend.into(), own_turns_only, turn_id: String::new(), newest: 100 }
+}
+
+async fn seen(store: &dyn Store, query: &ViewQuery) -> Vec<String> {
+    let visible = store.visible(&scope("a"), query).await.unwrap();
+    visible.messages.into_iter().map(|(m, _)| m.text).collect()
+}
+
+async fn turn(store: &dyn Store, turn: &str, backend: &str) {
+    let user = append(turn, 0, "", TurnState::Open, vec![message(Role::User, &format!("{turn}?"))]);
+    store.append(&scope("a"), user).await.unwrap();
+    let answer = append(turn, 1, backend, TurnState::Complete, vec![message(Role::Assistant, &format!("{turn}!"))]);
+    store.append(&scope("a"), answer).await.unwrap();
+}
+
+async fn a_repeated_append_changes_nothing(store: &dyn Store) {
+    let once = append("t", 0, "", TurnState::Open, vec![message(Role::User, "q"), message(Role::User, "r")]);
+    let first = store.append(&scope("a"), once.clone()).await.unwrap();
+    assert_eq!((first.first_seq, first.last_seq, first.existing), (1, 2, false));
+    let again = store.append(&scope("a"), once).await.unwrap();
+    assert_eq!((again.first_seq, again.last_seq, again.existing), (1, 2, true));
+    assert_eq!(seen(store, &query("b", false)).await, ["q", "r"]);
+}
+
+async fn a_closed_turn_takes_no_more(store: &dyn Store) {
+    turn(store, "t", "claude").await;
+    let late = append("t", 2, "claude", TurnState::Complete, vec![message(Role::Assistant, "late")]);
+    let refused = store.append(&scope("a"), late).await.unwrap_err();
+    assert_eq!(refused.fields()[0].0, "turn_id");
+    let repeated = append("t", 1, "claude", TurnState::Complete, vec![message(Role::Assistant, "t!")]);
+    assert!(store.append(&scope("a"), repeated).await.unwrap().existing);
+    assert_eq!(seen(store, &query("b", false)).await, ["t?", "t!"]);
+}
+
+async fn a_reset_hides_but_keeps(store: &dyn Store) {
+    turn(store, "one", "claude").await;
+    assert_eq!(store.reset(&scope("a"), "s", "claude").await.unwrap(), 3);
+    turn(store, "two", "claude").await;
+    assert_eq!(seen(store, &query("claude", false)).await, ["two?", "two!"]);
+    assert_eq!(seen(store, &query("openai", false)).await, ["one?", "one!", "two?", "two!"]);
+    store.reset(&scope("a"), "s", "").await.unwrap();
+    assert!(seen(store, &query("openai", false)).await.is_empty());
+    let log = store.history(&scope("a"), "s", 0, 100).await.unwrap();
+    assert_eq!(log.len(), 6);
+    assert_eq!(log[2].kind, Some(Kind::Reset(true)));
+    assert_eq!((log[2].backend.as_str(), log[3].turn_state()), ("claude", TurnState::Complete));
+}
+
+async fn a_view_of_own_turns_has_their_questions_too(store: &dyn Store) {
+    turn(store, "one", "claude").await;
+    turn(store, "two", "openai").await;
+    assert_eq!(seen(store, &query("openai", true)).await, ["two?", "two!"]);
+    let without = ViewQuery { turn_id: "two".into(), ..query("openai", false) };
+    assert_eq!(seen(store, &without).await, ["one?", "one!"]);
+}
+
+async fn old_messages_are_counted_but_system_ones_stay(store: &dyn Store) {
+    let rules = append("zero", 0, "", TurnState::Complete, vec![message(Role::System, "rules")]);
+    store.append(&scope("a"), rules).await.unwrap();
+    turn(store, "one", "claude").await;
+    turn(store, "two", "claude").await;
+    let newest = ViewQuery { newest: 2, ..query("claude", false) };
+    let visible = store.visible(&scope("a"), &newest).await.unwrap();
+    let texts: Vec<_> = visible.messages.iter().map(|(m, _)| m.text.as_str()).collect();
+    assert_eq!((texts.as_slice(), visible.older), (["rules", "two?", "two!"].as_slice(), 2));
+}
+
+async fn tenants_do_not_see_each_other(store: &dyn Store) {
+    turn(store, "one", "claude").await;
+    assert!(store.visible(&scope("b"), &query("claude", false)).await.unwrap().messages.is_empty());
+    assert!(store.sessions(&scope("b"), None, 10).await.unwrap().is_empty());
+    assert_eq!(store.delete(&scope("b"), "s").await.unwrap_err().reason(), Reason::UnknownSession);
+    assert_eq!(seen(store, &query("claude", false)).await.len(), 2);
+}
+
+async fn deleting_takes_everything(store: &dyn Store) {
+    turn(store, "one", "claude").await;
+    assert_eq!(store.delete(&scope("a"), "s").await.unwrap(), 2);
+    for result in [
+        store.history(&scope("a"), "s", 0, 10).await.map(drop),
+        store.reset(&scope("a"), "s", "").await.map(drop),
+        store.delete(&scope("a"), "s").await.map(drop),
+    ] {
+        assert_eq!(result.unwrap_err().reason(), Reason::UnknownSession);
+    }
+    turn(store, "one", "claude").await;
+    assert_eq!(store.history(&scope("a"), "s", 0, 10).await.unwrap()[0].seq, 1);
+}
+
+async fn lists_are_paged(store: &dyn Store) {
+    for n in 0..5 {
+        let mut one = append("t", 0, "", TurnState::Complete, vec![message(Role::User, "q")]);
+        one.session_id = format!("s{n}");
+        store.append(&scope("a"), one).await.unwrap();
+    }
+    let mut names = Vec::new();
+    let mut before = None;
+    loop {
+        let page = store.sessions(&scope("a"), before.take(), 2).await.unwrap();
+        names.extend(page.iter().map(|s| s.session_id.clone()));
+        let Some(last) = page.last() else { break };
+        let used = tutti_types::time::to_unix_micros(last.updated_at.as_ref().unwrap());
+        before = Some((used, last.session_id.clone()));
+    }
+    names.sort();
+    assert_eq!(names, ["s0", "s1", "s2", "s3", "s4"]);
+}
+
+macro_rules! suite {
+    ($open:expr; $($behaviour:ident,)*) => {
+        $(#[tokio::test]
+        async fn $behaviour() {
+            let dir = tempfile::tempdir().unwrap();
+            super::$behaviour(&$open(dir.path()).await.unwrap()).await;
+        })*
+    };
+}
+
+mod sqlite {
+    use super::SqliteStore;
+
+    suite! { SqliteStore::open;
+        a_repeated_append_changes_nothing,
+        a_closed_turn_takes_no_more,
+        a_reset_hides_but_keeps,
+        a_view_of_own_turns_has_their_questions_too,
+        old_messages_are_counted_but_system_ones_stay,
+        tenants_do_not_see_each_other,
+        deleting_takes_everything,
+        lists_are_paged,
+    }
+}
