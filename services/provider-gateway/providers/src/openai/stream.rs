@@ -53,10 +53,9 @@ impl StreamDecoder for Decoder {
         let mut events = Vec::new();
         self.sse.finish(&mut events)?;
         for event in &events {
-            match self.take(event, out) {
-                // The end of the body has cut the last event: what came before decides.
-                Err(error) if error.reason == tutti_error::Reason::MalformedOutput => {}
-                result => result?,
+            // The end of the body may have cut the last event: what came before decides then.
+            if json::parse(event.data.as_bytes()).is_ok() || event.data.trim() == "[DONE]" {
+                self.take(event, out)?;
             }
         }
         if self.reader.has_ended() { self.reader.finish(out) } else { Err(ProviderError::truncated()) }
