@@ -5,7 +5,7 @@ use tutti_error::Reason;
 use tutti_types::llm::{Effort, Format, Generation, ToolMode};
 
 use super::{
-    NEWEST, OLDEST,
+    NEWEST, OLDEST, blocks,
     model::{Model, Thinking},
     schema::enforceable,
     turns::Conversation,
@@ -68,6 +68,11 @@ fn joined(system: Vec<Value>) -> Value {
 /// refuse it are not asked.
 fn prefill(conversation: &mut Conversation, model: Model) -> Result<()> {
     let Some(turn) = conversation.turns.last_mut().filter(|turn| turn.role == "assistant") else { return Ok(()) };
+    let last = turn.blocks.last().map(blocks::kind).unwrap_or_default();
+    if last == "server_tool_use" || last.ends_with("_tool_result") {
+        // A paused turn: sending it back is how it goes on.
+        return Ok(());
+    }
     if !model.prefill {
         let message = "this model does not go on with an answer; the last message must not be the assistant's";
         return Err(ProviderError::new(Reason::Unsupported, message));
