@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde_json::Value;
 
@@ -112,10 +112,15 @@ pub(crate) async fn handle(
         model: None,
     });
     let exchange = Exchange { shared, ending, guard, wire: wire(route.format) };
-    let Ok(bytes) = Limited::new(body, MAX_BODY).collect().await.map(|body| body.to_bytes()) else {
-        let call = Call { route: &route, query, headers: &head.headers, body: &Value::Null };
-        let problem = Problem::new(413, ErrorKind::TooLarge, "");
-        return Ok(exchange.refuse(&call, &problem, &Fault::default()));
+    let bytes = match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            let call = Call { route: &route, query, headers: &head.headers, body: &Value::Null };
+            let problem = Problem::new(413, ErrorKind::TooLarge, "");
+            return Ok(exchange.refuse(&call, &problem, &Fault::default()));
+        }
+        // The client left before its request was complete.
+        Err(_) => return Err(Closed),
     };
     exchange.guard.body(&bytes);
     let parsed: Option<Value> = match bytes.is_empty() {

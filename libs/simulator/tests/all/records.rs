@@ -49,6 +49,16 @@ async fn a_disconnect_is_seen_with_the_tokens_sent_until_then() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_while_sending_is_seen() {
+    let sim = sim().await;
+    let half = chat(Format::OpenAi, false, "hi").open_half(&sim).await.unwrap();
+    sim.wait_for(|sim| sim.stats().in_progress == 1, SOON).await.unwrap();
+    drop(half);
+    sim.wait_for(|sim| sim.stats().disconnected == 1, SOON).await.unwrap();
+    assert_eq!(sim.requests()[0].status, 0);
+}
+
+#[tokio::test]
 async fn counters_are_exact_and_reset() {
     let sim = sim().await;
     for format in Format::ALL {

@@ -91,13 +91,22 @@ impl Request {
 
     /// Sends it and returns the open connection.
     pub(crate) async fn open(&self, sim: &SimHandle) -> io::Result<TcpStream> {
+        self.write(sim, self.body.len()).await
+    }
+
+    /// Sends all but the second half of the body.
+    pub(crate) async fn open_half(&self, sim: &SimHandle) -> io::Result<TcpStream> {
+        self.write(sim, self.body.len() / 2).await
+    }
+
+    async fn write(&self, sim: &SimHandle, until: usize) -> io::Result<TcpStream> {
         let mut stream = TcpStream::connect(sim.addr()).await?;
         let mut text =
             format!("{} {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.method, self.path, sim.addr());
         for (name, value) in &self.headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
-        text.push_str(&format!("content-length: {}\r\n\r\n{}", self.body.len(), self.body));
+        text.push_str(&format!("content-length: {}\r\n\r\n{}", self.body.len(), &self.body[..until]));
         stream.write_all(text.as_bytes()).await?;
         Ok(stream)
     }
