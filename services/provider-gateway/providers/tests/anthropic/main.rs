@@ -1,4 +1,5 @@
 //! The Anthropic adapter: requests as exact JSON, answers and failures from made-up bytes of the real form.
+#![cfg(test)]
 
 mod answer;
 mod error;
