@@ -81,8 +81,7 @@ impl LineDecoder {
     }
 }
 
-// The form that `LineSplitter` wants of what it calls.
-#[allow(clippy::unnecessary_wraps)]
+// A `Result`, since that is what `LineSplitter` calls.
 fn take_line(line: &[u8], lines: &mut Vec<String>) -> Result<()> {
     if !line.trim_ascii().is_empty() {
         lines.push(String::from_utf8_lossy(line).into_owned());

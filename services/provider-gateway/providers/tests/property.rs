@@ -2,6 +2,7 @@
 //!
 //! Walks all fixtures: `<format>/<name>.sse` or `.ndjson` is a streamed answer, `<format>/<name>.json` the same answer
 //! as a whole, `<format>/*.error.json` the body of an error.
+#![cfg(test)]
 
 use std::{fs, path::Path};
 
