@@ -47,7 +47,7 @@ impl Env {
     }
 
     /// The global config folder of the user, which need not exist.
-    pub(crate) fn config_dir(&self) -> Option<PathBuf> {
+    pub fn config_dir(&self) -> Option<PathBuf> {
         let base = if cfg!(windows) {
             self.absolute("APPDATA")
         } else {

@@ -1,0 +1,12 @@
+//! `tutti up` with backends of every wire format, against the simulator.
+
+#![cfg(test)]
+
+mod books;
+mod conversation;
+mod disconnect;
+mod failure;
+mod first_light;
+mod refusals;
+mod stopping;
+mod support;
