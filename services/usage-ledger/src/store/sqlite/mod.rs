@@ -13,7 +13,7 @@ use tutti_types::{AttemptId, Scope};
 
 use self::row::{PricesRow, RecordRow, TokensRow, micros};
 use super::{Store, Transaction};
-use crate::domain::{Cursor, Dimension, Filter, Group, Micros, Page, Record, State};
+use crate::domain::{Cursor, Dimension, Filter, Group, Micros, Page, Record};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -41,7 +41,7 @@ impl Store for SqliteStore {
     }
 
     async fn orgs_with_due_holds(&self, now: Micros) -> Result<Vec<String>> {
-        // The index of the holds is small, however many records there are.
+        // State 1 is reserved. The index of the holds is small, however many records there are.
         sqlx::query_scalar(
             "SELECT DISTINCT org FROM records INDEXED BY records_held WHERE state = 1 AND expires_at <= ?",
         )
@@ -160,10 +160,10 @@ impl Transaction for SqliteTransaction {
 
     async fn due_holds(&mut self, scope: &Scope, now: Micros, limit: u32) -> Result<Vec<Record>> {
         let rows: Vec<RecordRow> = sqlx::query_as(
-            "SELECT * FROM records WHERE org = ? AND state = ? AND expires_at <= ? ORDER BY expires_at LIMIT ?",
+            "SELECT * FROM records INDEXED BY records_held WHERE org = ? AND state = 1 AND expires_at <= ? \
+             ORDER BY expires_at LIMIT ?",
         )
         .bind(&scope.org)
-        .bind(State::Reserved.number())
         .bind(now)
         .bind(limit)
         .fetch_all(&mut *self.transaction)
@@ -174,5 +174,33 @@ impl Transaction for SqliteTransaction {
 
     async fn commit(self: Box<Self>) -> Result<()> {
         self.transaction.commit().await.map_err(unavailable("commit"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The store and the folder that it lives in.
+    async fn open() -> (SqliteStore, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        (SqliteStore::open(dir.path()).await.unwrap(), dir)
+    }
+
+    crate::store::contract::suite!(open);
+
+    #[tokio::test]
+    async fn lists_and_windows_are_read_from_indexes() {
+        let (store, _dir) = open().await;
+        for (condition, index) in [
+            ("created_at >= 1 AND created_at < 2", "records_by_time"),
+            ("request_id = 'r'", "records_by_request"),
+            ("session_id <> '' AND session_id = 's'", "records_by_session"),
+        ] {
+            let sql = format!("EXPLAIN QUERY PLAN SELECT * FROM records WHERE org = 'o' AND {condition}");
+            let plan: Vec<(i64, i64, i64, String)> =
+                sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(store.database.readers()).await.unwrap();
+            assert!(plan.iter().any(|step| step.3.contains(index)), "{condition}: {plan:?}");
+        }
     }
 }
