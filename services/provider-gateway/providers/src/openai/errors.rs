@@ -31,10 +31,9 @@ pub(super) fn from_answer(status: u16, header: Header<'_>, body: &[u8]) -> Provi
     };
     let mut error = classed(status, told);
     error.http_status = status;
-    error.retry_after = http::retry_after(header);
-    if error.reason == Reason::ProviderRateLimited && error.retry_after.is_none() {
-        error.retry_after = reset(header, &error).or_else(|| said(&error.message));
-    }
+    let limited = error.reason == Reason::ProviderRateLimited;
+    let reset = || limited.then(|| reset(header, &error)).flatten();
+    error.retry_after = http::retry_after(header).or_else(reset).or(error.retry_after);
     error
 }
 
@@ -99,7 +98,11 @@ fn classed(status: u16, told: Told) -> ProviderError {
     let reason = reason(status, &told);
     let is_number = told.code.bytes().all(|b| b.is_ascii_digit());
     let code = if is_number && !told.kind.is_empty() { told.kind } else { told.code };
-    ProviderError::new(reason, told.message).with_code(code)
+    let mut error = ProviderError::new(reason, told.message).with_code(code);
+    if reason == Reason::ProviderRateLimited {
+        error.retry_after = said(&error.message);
+    }
+    error
 }
 
 const BILLING: &[&str] = &[
@@ -144,7 +147,6 @@ const NO_MODEL_WORDS: &[&str] = &[
     "not found the model",
     "not a valid model",
     "invalid model",
-    "no endpoints found",
     "unable to access model",
 ];
 
@@ -179,13 +181,17 @@ fn reason(status: u16, told: &Told) -> Reason {
     if named(TOO_LONG) || long_field || (refused && status != 401 && says(TOO_LONG_WORDS)) {
         return Reason::ContextTooLong;
     }
-    if named(FILTERED) || (refused && says(&["content management policy", "flagged for moderation", "was flagged"])) {
+    if named(FILTERED)
+        || (refused
+            && says(&["content management policy", "flagged for moderation", "was flagged", "content exists risk"]))
+    {
         return Reason::ContentFiltered;
     }
     if named(AUTH) {
         return Reason::ProviderAuth;
     }
-    let no_model = matches!(status, 400 | 404) && message.contains("model") && says(NO_MODEL_WORDS);
+    let names_model = message.contains("model") && says(NO_MODEL_WORDS);
+    let no_model = matches!(status, 400 | 404) && (names_model || says(&["no endpoints found"]));
     if named(NO_MODEL) || no_model {
         return Reason::UnknownModel;
     }

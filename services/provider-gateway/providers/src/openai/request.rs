@@ -188,6 +188,13 @@ impl Body<'_> {
         }
     }
 
+    fn effort_word(&mut self, word: &str, thinks: bool) {
+        if !thinks && word != "none" {
+            self.warn(format!("the model can't be told not to reason; {word} was asked for"));
+        }
+        self.set("reasoning_effort", word);
+    }
+
     fn effort(&mut self, effort: Option<Effort>) {
         let Some(effort) = effort else { return };
         if !self.reasons() {
@@ -198,8 +205,8 @@ impl Body<'_> {
         }
         let thinks = effort != Effort::None;
         match self.rules.effort {
-            EffortStyle::OpenAi => self.set("reasoning_effort", dialect::openai_effort(&self.target.model, effort)),
-            EffortStyle::Words(words) => self.set("reasoning_effort", words[dialect::rank(effort)]),
+            EffortStyle::OpenAi => self.effort_word(dialect::openai_effort(&self.target.model, effort), thinks),
+            EffortStyle::Words(words) => self.effort_word(words[dialect::rank(effort)], thinks),
             EffortStyle::Object(words) => self.set("reasoning", json!({"effort": words[dialect::rank(effort)]})),
             EffortStyle::Switch(knows_max) => {
                 self.set("thinking", json!({"type": if thinks { "enabled" } else { "disabled" }}));

@@ -126,6 +126,15 @@ fn trap_05_parallel_calls_of_one_function_that_are_all_numbered_0_stay_apart() {
 }
 
 #[test]
+fn trap_05_each_entry_of_a_whole_answer_is_a_call_of_its_own() {
+    let call = json!({"index": 0, "id": "", "function": {"name": "add", "arguments": "{}"}});
+    let body = json!({"choices": [{"message": {"tool_calls": [call, call]}, "finish_reason": "tool_calls"}]});
+    let answer = speaking(Dialect::Compatible).completion(body.to_string().as_bytes(), &target("m")).unwrap();
+    assert_eq!(answer.tool_calls.len(), 2);
+    assert_ne!(answer.tool_calls[0].id, answer.tool_calls[1].id);
+}
+
+#[test]
 fn calls_without_index_and_id_stay_apart_and_get_ids() {
     let answer = answer("sloppy.sse");
     let named: Vec<_> = calls(&answer).into_iter().map(|c| (c.1, c.2)).collect();

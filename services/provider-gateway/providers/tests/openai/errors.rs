@@ -138,6 +138,13 @@ fn errors_of_the_dialects() {
         ),
         (500, json!({"error": "broken"}), R::ProviderError),
         (
+            400,
+            json!({"error": {"message": "Content Exists Risk", "type": "invalid_request_error"}}),
+            R::ContentFiltered,
+        ),
+        (404, json!({"error": {"message": "No endpoints found for maker/x.", "code": 404}}), R::UnknownModel),
+        (403, json!({"error": {"message": "Your input was flagged", "code": 403}}), R::ContentFiltered),
+        (
             429,
             json!([{"error": {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED"}}]),
             R::ProviderRateLimited,
@@ -222,6 +229,7 @@ fn trap_13_errors_inside_a_whole_200_answer_are_errors() {
         (json!({"object": "error", "message": "m", "code": 400}), R::ProviderRejected),
         (json!({"choices": [{"error": {"code": 502, "message": "m"}}]}), R::ProviderError),
         (json!({"error": {"message": "m", "type": "invalid_request_error"}}), R::ProviderRejected),
+        (json!({"error": {"message": "This model's maximum context length is 8 tokens"}}), R::ContextTooLong),
         (json!({"choices": []}), R::EmptyOutput),
         (json!({}), R::EmptyOutput),
     ];

@@ -132,6 +132,21 @@ fn nothing_at_all_is_an_empty_answer() {
 }
 
 #[test]
+fn what_follows_done_is_not_read() {
+    let body =
+        [fixture("text.sse"), b"data: {\"choices\":[{\"delta\":{\"content\":\"more\"}}]}\n\ndata: junk\n\n".to_vec()]
+            .concat();
+    assert_eq!(stream(Dialect::OpenAi, &body).1.unwrap(), answer("text.sse"));
+}
+
+#[test]
+fn a_wait_that_an_error_inside_a_stream_asks_for_is_kept() {
+    let error = json!({"error": {"code": "rate_limit_exceeded", "message": "Please try again in 2s."}});
+    let error = stream(Dialect::Compatible, &chunks(&[error])).1.unwrap_err();
+    assert_eq!(error.retry_after, Some(std::time::Duration::from_secs(2)));
+}
+
+#[test]
 fn data_that_is_no_json_is_malformed() {
     let (_, answer) = stream(Dialect::Compatible, b"data: <html>\n\n");
     assert_eq!(answer.unwrap_err().reason, Reason::MalformedOutput);

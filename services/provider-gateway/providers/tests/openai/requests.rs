@@ -134,6 +134,8 @@ fn an_effort_for_a_model_that_does_not_reason_is_left_out() {
     let (body, request) = sent(Dialect::OpenAi, &target("gpt-4.1"), &high, false);
     assert_eq!((body.get("reasoning_effort"), request.warnings.len()), (None, 1));
     let none = asked(|g| g.sampling.effort = Some(Effort::None));
+    let (least, request) = sent(Dialect::OpenAi, &target("o3"), &none, false);
+    assert_eq!((&least["reasoning_effort"], request.warnings.len()), (&json!("low"), 1));
     assert!(sent(Dialect::OpenAi, &target("gpt-4.1"), &none, false).1.warnings.is_empty());
 }
 
@@ -160,6 +162,12 @@ fn tools_and_their_choice_are_written() {
     let named = with(Dialect::OpenAi, ToolMode::Tool("add".into()), None).0;
     assert_eq!(named["tool_choice"], json!({"type": "function", "function": {"name": "add"}}));
     assert_eq!(with(Dialect::OpenAi, ToolMode::Auto, Some(false)).0["parallel_tool_calls"], false);
+    let o_series = asked(|g| {
+        g.tools = vec![tool()];
+        g.tool_choice.parallel = Some(false);
+    });
+    let (o_series, request) = sent(Dialect::OpenAi, &target("o3"), &o_series, false);
+    assert_eq!((o_series.get("parallel_tool_calls"), request.warnings.len()), (None, 1));
     let (deepseek, request) = with(Dialect::DeepSeek, ToolMode::Auto, Some(false));
     assert_eq!((deepseek.get("parallel_tool_calls"), request.warnings.len()), (None, 1));
 }
