@@ -1,0 +1,82 @@
+//! The composition root: everything the gateway is made of, put together once.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tutti_client::Channel;
+use tutti_error::{Error, Reason, Result};
+use tutti_layers::MAX_MESSAGE_BYTES;
+use tutti_proto::gateway::v1::gateway_service_server::GatewayServiceServer;
+use tutti_server::{Services, Tasks};
+
+use crate::{
+    backends::Backends,
+    clients::ledger::{Ledger, LedgerClient},
+    config::Config,
+    domain::catalogue::Catalogue,
+    grpc::Grpc,
+    settle::Settler,
+    spool::Spool,
+};
+
+/// The folder of the spool in the data folder.
+const SPOOL: &str = "gateway-spool";
+
+/// The provider gateway, running.
+#[derive(Debug)]
+pub struct App {
+    gateway: Arc<Gateway>,
+}
+
+/// What all calls share.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) backends: Backends,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) ledger: Arc<dyn Ledger>,
+    pub(crate) settler: Settler,
+    pub(crate) tasks: Tasks,
+}
+
+impl App {
+    /// Starts the gateway. The process must have installed a rustls provider before.
+    ///
+    /// # Errors
+    /// STORE_UNAVAILABLE when the spool in `data_dir` can't be used; INTERNAL when TLS can't be set up.
+    pub async fn start(config: Config, data_dir: &Path, ledger: Channel) -> Result<Self> {
+        Self::start_with(&config, data_dir, Arc::new(LedgerClient::new(ledger))).await
+    }
+
+    /// Starts the gateway with any ledger.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub async fn start_with(config: &Config, data_dir: &Path, ledger: Arc<dyn Ledger>) -> Result<Self> {
+        let catalogue = Catalogue::built_in().map_err(Error::internal)?;
+        let backends = Backends::new(config)?;
+        let dir = data_dir.join(SPOOL);
+        let spool = tokio::task::spawn_blocking(move || Spool::open(&dir)).await.map_err(Error::internal)?;
+        let spool = spool.map_err(|error| {
+            let dir = data_dir.join(SPOOL);
+            Error::new(Reason::StoreUnavailable, format!("the spool folder {} can't be used: {error}", dir.display()))
+        })?;
+        let tasks = Tasks::default();
+        let settler = Settler::start(Arc::clone(&ledger), spool, &tasks);
+        Ok(Self { gateway: Arc::new(Gateway { backends, catalogue, ledger, settler, tasks }) })
+    }
+
+    /// The generated server.
+    pub fn services(&self) -> Services {
+        let server = GatewayServiceServer::new(Grpc::new(Arc::clone(&self.gateway)))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Services::default().with(server)
+    }
+
+    /// Ends the gateway after the last call: what is still to be settled is told to the ledger, or kept on disk for the
+    /// next process. The ledger should still be there.
+    pub async fn stop(self, grace: Duration) {
+        if !self.gateway.tasks.end(grace).await {
+            tracing::warn!("settlements were still on their way; their holds will expire into assumed records");
+        }
+    }
+}

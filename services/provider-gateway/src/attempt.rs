@@ -1,0 +1,301 @@
+//! The life of an attempt: reserve, send, settle. An [`Attempt`] is opened with a hold at the ledger and ends exactly
+//! once, whatever happens: closed with its outcome, or, when it is dropped (the caller went away), as cancelled.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use tokio::sync::oneshot;
+use tutti_error::{Error, Reason, Result};
+use tutti_proto::{
+    ledger::v1::{ReleaseRequest, ReserveRequest, SettleRequest},
+    llm::v1::{self as wire, AttemptOutcome, FinishReason},
+};
+use tutti_types::{AttemptId, TokenCounts, UnitPrices, time};
+
+use crate::{
+    app::Gateway,
+    domain::estimate,
+    driver::Key,
+    error::{Failure, Spent},
+    plan::Plan,
+    settle::{Ending, Settler, What},
+};
+
+/// A hold outlives the call by this long, then it becomes an assumed record.
+const HOLD_GRACE: Duration = Duration::from_secs(30);
+
+/// One paid HTTP call.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    /// Its id, sent upstream and the key of the ledger's row.
+    pub(crate) id: AttemptId,
+    /// The key it is made with.
+    pub(crate) key: Key,
+    plan: Arc<Plan>,
+    settler: Settler,
+    stage: Stage,
+    started: Instant,
+    started_at: SystemTime,
+    first_output: Option<Duration>,
+    told: Option<TokenCounts>,
+    received_chars: u64,
+    provider_request_id: String,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// There is a hold; nothing was sent.
+    Held,
+    /// The request may have reached the provider.
+    Sent,
+    /// The ledger is told.
+    Closed,
+}
+
+/// How it ended, for the ledger and the caller.
+struct Outcome<'a> {
+    outcome: AttemptOutcome,
+    reason: Reason,
+    message: &'a str,
+    http_status: u16,
+    finish: FinishReason,
+    tokens: TokenCounts,
+    estimated: bool,
+}
+
+impl Attempt {
+    /// Reserves the worst case. Nothing is sent without a hold.
+    ///
+    /// # Errors
+    /// BUDGET_EXCEEDED and other refusals of the ledger; SERVICE_UNAVAILABLE when it can't be reached.
+    pub(crate) async fn open(gateway: &Gateway, plan: &Arc<Plan>) -> Result<Self> {
+        let key = plan.backend.upstream()?.key();
+        let id = AttemptId::generate();
+        let request = reservation(id, plan, &key);
+        let attempt = Self::new(id, key, Arc::clone(plan), gateway.settler.clone());
+        let ledger = Arc::clone(&gateway.ledger);
+        let context = plan.context.clone();
+        // In a task of its own, so that a caller who goes away can't leave a hold nobody knows of: the attempt comes
+        // back through the channel, and where nobody receives it, its drop releases the hold.
+        let (answer, answered) = oneshot::channel();
+        gateway.tasks.spawn(async move {
+            let reserved = ledger.reserve(request, &context).await;
+            let _ = answer.send(attempt.reserved(reserved));
+        });
+        let late = || Error::new(Reason::DeadlineExceeded, "the deadline passed while the cost was being reserved");
+        let lost = || Error::new(Reason::ShuttingDown, "the gateway is shutting down");
+        let waited = tokio::time::timeout_at(plan.context.deadline.instant().into(), answered).await;
+        waited.map_err(|_| late())?.map_err(|_| lost())?
+    }
+
+    fn new(id: AttemptId, key: Key, plan: Arc<Plan>, settler: Settler) -> Self {
+        Self {
+            id,
+            key,
+            plan,
+            settler,
+            stage: Stage::Held,
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            first_output: None,
+            told: None,
+            received_chars: 0,
+            provider_request_id: String::new(),
+        }
+    }
+
+    fn reserved(mut self, reserved: Result<()>) -> Result<Self> {
+        let Err(error) = reserved else { return Ok(self) };
+        self.stage = Stage::Closed;
+        // The ledger refused, or its answer got lost on the way; only then there may be a hold.
+        if error.reason() != Reason::BudgetExceeded && error.reason() != Reason::InvalidRequest {
+            self.submit(What::ReleaseIfHeld(self.release(error.reason())));
+        }
+        Err(error)
+    }
+
+    /// From here on the provider may have got the request.
+    pub(crate) fn sent(&mut self) {
+        self.stage = Stage::Sent;
+        self.started = Instant::now();
+        self.started_at = SystemTime::now();
+    }
+
+    /// Notes output as it comes.
+    pub(crate) fn received(&mut self, output: &str) {
+        self.first_output.get_or_insert_with(|| self.started.elapsed());
+        self.received_chars += output.chars().count() as u64;
+    }
+
+    /// Notes output of so many bytes that can't be read.
+    pub(crate) fn received_unreadable(&mut self, bytes: usize) {
+        self.received_chars = self.received_chars.max(bytes as u64);
+    }
+
+    /// Notes the usage told so far.
+    pub(crate) fn told(&mut self, tokens: Option<TokenCounts>) {
+        self.told = tokens.or(self.told);
+    }
+
+    /// Notes the provider's id of the answer.
+    pub(crate) fn named(&mut self, provider_request_id: &str) {
+        provider_request_id.clone_into(&mut self.provider_request_id);
+    }
+
+    /// From the call's arrival to the first piece of output.
+    pub(crate) fn time_to_first_token(&self) -> Option<Duration> {
+        self.first_output.map(|since_sent| (self.started + since_sent).saturating_duration_since(self.plan.arrived))
+    }
+
+    /// Usage as callers see it: what it is so far.
+    pub(crate) fn usage(&self) -> wire::Usage {
+        let (tokens, estimated) = self.tokens();
+        let prices = self.prices(&tokens);
+        tokens.usage(prices.cost(&tokens), estimated || prices.estimated)
+    }
+
+    /// Ends it as a success.
+    pub(crate) fn close_ok(&mut self, finish: FinishReason) -> wire::Attempt {
+        let (tokens, estimated) = self.tokens();
+        self.plan.backend.observe(Ok(()), self.first_output);
+        self.close(&Outcome {
+            outcome: AttemptOutcome::Ok,
+            reason: Reason::Unspecified,
+            message: "",
+            http_status: 200,
+            finish,
+            tokens,
+            estimated,
+        })
+    }
+
+    /// Ends it as a failure.
+    pub(crate) fn close_failed(&mut self, failure: &Failure) -> wire::Attempt {
+        self.plan.backend.observe(Err(failure), self.first_output);
+        let nothing_came = self.told.is_none() && self.received_chars == 0;
+        let (tokens, estimated) = match failure.spent {
+            Spent::Nothing => (TokenCounts::default(), false),
+            Spent::Zero if nothing_came => (TokenCounts::default(), false),
+            Spent::Zero | Spent::Something => self.tokens(),
+        };
+        let outcome = Outcome {
+            outcome: AttemptOutcome::Failed,
+            reason: failure.error.reason,
+            message: &failure.error.message,
+            http_status: failure.error.http_status,
+            finish: FinishReason::Error,
+            tokens,
+            estimated,
+        };
+        if failure.spent == Spent::Nothing {
+            self.stage = Stage::Held;
+        }
+        self.close(&outcome)
+    }
+
+    fn close(&mut self, outcome: &Outcome<'_>) -> wire::Attempt {
+        let prices = self.prices(&outcome.tokens);
+        match std::mem::replace(&mut self.stage, Stage::Closed) {
+            Stage::Closed => {}
+            Stage::Held => self.submit(What::Release(self.release(outcome.reason))),
+            Stage::Sent => self.submit(What::Settle(Box::new(self.settlement(outcome, &prices)))),
+        }
+        let usage = outcome.tokens.usage(prices.cost(&outcome.tokens), outcome.estimated || prices.estimated);
+        wire::Attempt {
+            attempt_id: self.id.to_string(),
+            backend: self.plan.backend.config.name.clone(),
+            provider: self.plan.target.provider.clone(),
+            model: self.plan.target.model.clone(),
+            outcome: outcome.outcome.into(),
+            reason: outcome.reason.into(),
+            message: outcome.message.to_owned(),
+            http_status: outcome.http_status.into(),
+            started_at: Some(time::timestamp(self.started_at)),
+            latency: Some(time::to_wire(self.started.elapsed())),
+            time_to_first_token: self.first_output.map(time::to_wire),
+            usage: Some(usage),
+            provider_request_id: self.provider_request_id.clone(),
+        }
+    }
+
+    /// What was used: as told, else estimated. True when we counted.
+    fn tokens(&self) -> (TokenCounts, bool) {
+        let counted = estimate::tokens_of_chars(self.received_chars);
+        match self.told {
+            // Providers tell the input first and the output at the end, with a small count in between: when far more
+            // came than was told, our count is the better one.
+            Some(told) if told.output().saturating_mul(2) < counted => {
+                (TokenCounts { visible_output: counted.saturating_sub(told.reasoning), ..told }, true)
+            }
+            Some(told) => (told, false),
+            None => {
+                let input = self.plan.input_estimate;
+                (TokenCounts { fresh_input: input, visible_output: counted, ..TokenCounts::default() }, true)
+            }
+        }
+    }
+
+    /// Unit prices for what the prompt really was.
+    fn prices(&self, tokens: &TokenCounts) -> UnitPrices {
+        self.plan.backend.prices(&self.plan.model, tokens.input())
+    }
+
+    fn settlement(&self, outcome: &Outcome<'_>, prices: &UnitPrices) -> SettleRequest {
+        SettleRequest {
+            attempt_id: self.id.to_string(),
+            used: Some(outcome.tokens.into()),
+            outcome: outcome.outcome.into(),
+            reason: outcome.reason.into(),
+            finish_reason: outcome.finish.into(),
+            tokens_estimated: outcome.estimated,
+            latency: Some(time::to_wire(self.started.elapsed())),
+            time_to_first_token: self.first_output.map(time::to_wire),
+            provider_request_id: self.provider_request_id.clone(),
+            prices: (*prices != self.plan.prices).then(|| prices.clone().into()),
+        }
+    }
+
+    fn release(&self, reason: Reason) -> ReleaseRequest {
+        ReleaseRequest { attempt_id: self.id.to_string(), reason: reason.into() }
+    }
+
+    fn submit(&self, what: What) {
+        self.settler.submit(Ending { scope: self.plan.context.scope.clone(), what });
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.stage == Stage::Closed {
+            return;
+        }
+        let (tokens, estimated) = self.tokens();
+        // The server's own deadline drops the call in the same moment as ours would end it.
+        let is_late = self.plan.context.deadline.is_past();
+        let (outcome, reason, finish) = if is_late {
+            (AttemptOutcome::Failed, Reason::DeadlineExceeded, FinishReason::Error)
+        } else {
+            (AttemptOutcome::Cancelled, Reason::Cancelled, FinishReason::Cancelled)
+        };
+        self.close(&Outcome { outcome, reason, message: "", http_status: 0, finish, tokens, estimated });
+    }
+}
+
+fn reservation(id: AttemptId, plan: &Plan, key: &Key) -> ReserveRequest {
+    let expires_at = SystemTime::now() + plan.context.deadline.remaining() + HOLD_GRACE;
+    ReserveRequest {
+        attempt_id: id.to_string(),
+        request_id: plan.request_id.to_string(),
+        backend: plan.backend.config.name.clone(),
+        provider: plan.target.provider.clone(),
+        model: plan.target.model.clone(),
+        attribution: plan.attribution.clone(),
+        worst_case: Some(plan.worst_case.into()),
+        prices: Some(plan.prices.clone().into()),
+        expires_at: Some(time::timestamp(expires_at)),
+        credential: key.masked.clone(),
+    }
+}

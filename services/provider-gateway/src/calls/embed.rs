@@ -1,0 +1,60 @@
+//! Embeddings.
+
+use std::sync::Arc;
+
+use tutti_error::{Error, Result};
+use tutti_proto::{
+    gateway::v1::{EmbedResponse, Embedding},
+    llm::v1::FinishReason,
+};
+use tutti_providers::Embeddings;
+use tutti_types::TokenCounts;
+
+use super::answer;
+use crate::{
+    app::Gateway,
+    attempt::Attempt,
+    driver::{self, Clock, Wait},
+    error::Failure,
+    plan::Plan,
+};
+
+/// Makes the call.
+///
+/// # Errors
+/// The ledger's refusal, or the attempt's failure with the attempt.
+pub(crate) async fn embed(gateway: &Gateway, plan: Plan, count: usize) -> Result<EmbedResponse> {
+    let plan = Arc::new(plan);
+    let mut attempt = Attempt::open(gateway, &plan).await?;
+    match exchange(&plan, count, &mut attempt).await {
+        Ok(embeddings) => {
+            let attempts = vec![attempt.close_ok(FinishReason::Stop)];
+            let model = if embeddings.model.is_empty() { plan.target.model.clone() } else { embeddings.model };
+            Ok(EmbedResponse {
+                request_id: plan.request_id.to_string(),
+                embeddings: embeddings.vectors.into_iter().map(|values| Embedding { values }).collect(),
+                usage: Some(answer::sum(&attempts)),
+                backend: plan.backend.config.name.clone(),
+                model,
+                attempts,
+            })
+        }
+        Err(failure) => {
+            let closed = attempt.close_failed(&failure);
+            Err(Error::from(failure).attempts(vec![closed]))
+        }
+    }
+}
+
+async fn exchange(plan: &Plan, count: usize, attempt: &mut Attempt) -> Result<Embeddings, Failure> {
+    let upstream = plan.backend.upstream().map_err(|error| Failure::unreached(error.reason(), error.message()))?;
+    attempt.sent();
+    let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
+    let response = upstream.send(plan.http.clone(), attempt.id, &attempt.key, &clock, Wait::Whole).await?;
+    let body = driver::collect(response, &clock).await?;
+    let embeddings = upstream.adapter().embeddings(&body, count).map_err(Failure::of_answer)?;
+    let tokens = embeddings.input_tokens.map(|input| TokenCounts { fresh_input: input, ..TokenCounts::default() });
+    attempt.told(tokens);
+    attempt.received("");
+    Ok(embeddings)
+}

@@ -1,0 +1,242 @@
+//! A streamed generation, pulled by its reader: each poll reads what upstream has, so a slow reader slows the provider
+//! down, and a reader that goes away closes the provider's stream at once. No task, no unbounded buffer.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use futures::{FutureExt as _, Stream, stream};
+use reqwest::Response;
+use tutti_error::{Error, Reason, Result};
+use tutti_proto::{
+    gateway::v1::{GenerateStreamResponse, generate_stream_response::Event as WireEvent},
+    llm::v1::FinishReason,
+};
+use tutti_providers::{Event, StreamDecoder};
+use tutti_types::llm::Completion;
+
+use super::answer;
+use crate::{
+    app::Gateway,
+    attempt::Attempt,
+    driver::{Clock, MAX_BODY_BYTES, Wait, next_piece},
+    error::Failure,
+    plan::{Expectation, Plan},
+};
+
+/// Pieces of text are merged up to this size when the reader is slower than the provider.
+const MERGED_BYTES: usize = 64 * 1024;
+/// Other events that are read ahead at most.
+const READ_AHEAD: usize = 64;
+/// The most output, so that the last event, which has all of it, stays below the mesh's bound.
+const MAX_OUTPUT_BYTES: usize = MAX_BODY_BYTES - 4 * 1024 * 1024;
+/// A stream of which that much came without an event is writing the arguments of a tool call, which are an event only
+/// when they are whole: it has begun. Preambles and keep-alives are smaller.
+const BEGUN_BYTES: usize = 2048;
+
+/// A generation that streams.
+#[derive(Debug)]
+pub(crate) struct Generating {
+    plan: Arc<Plan>,
+    expectation: Expectation,
+    attempt: Attempt,
+    phase: Phase,
+    /// What is read and not yet asked for.
+    queue: VecDeque<WireEvent>,
+    queued_bytes: usize,
+    output_bytes: usize,
+    seq: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Unsent,
+    Reading(Box<Reading>),
+    /// The queue is the rest; then the error, or the end.
+    Ended(Option<Error>),
+}
+
+#[derive(Debug)]
+struct Reading {
+    response: Response,
+    decoder: Box<dyn StreamDecoder>,
+    clock: Clock,
+    bytes: usize,
+}
+
+impl Generating {
+    /// Reserves the cost; the request is sent when the stream is first polled.
+    ///
+    /// # Errors
+    /// The ledger's refusal. Whatever goes wrong later is told by the stream: `done`, then the error.
+    pub(crate) async fn open(gateway: &Gateway, plan: Plan, expectation: Expectation) -> Result<Self> {
+        let plan = Arc::new(plan);
+        // One attempt. Retries before the first event will stand in `send`.
+        let attempt = Attempt::open(gateway, &plan).await?;
+        Ok(Self {
+            plan,
+            expectation,
+            attempt,
+            phase: Phase::Unsent,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            output_bytes: 0,
+            seq: 0,
+        })
+    }
+
+    /// The events. Dropping the stream cancels the upstream call and settles what was used.
+    pub(crate) fn into_stream(self) -> impl Stream<Item = Result<GenerateStreamResponse>> + Send {
+        stream::unfold(self, |mut this| async move { this.next().await.map(|event| (event, this)) })
+    }
+
+    async fn next(&mut self) -> Option<Result<GenerateStreamResponse>> {
+        loop {
+            if let Some(event) = self.queue.pop_front() {
+                self.seq += 1;
+                return Some(Ok(GenerateStreamResponse { seq: self.seq, event: Some(event) }));
+            }
+            self.queued_bytes = 0;
+            match std::mem::replace(&mut self.phase, Phase::Ended(None)) {
+                Phase::Unsent => match self.send().await {
+                    Ok(reading) => self.phase = Phase::Reading(Box::new(reading)),
+                    Err(failure) => self.fail(&answer::nothing(), failure),
+                },
+                Phase::Reading(reading) => self.read(reading).await,
+                Phase::Ended(error) => return error.map(Err),
+            }
+        }
+    }
+
+    async fn send(&mut self) -> Result<Reading, Failure> {
+        let plan = Arc::clone(&self.plan);
+        let upstream = plan.backend.upstream().map_err(|error| Failure::unreached(error.reason(), error.message()))?;
+        self.attempt.sent();
+        let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
+        let http = plan.http.clone();
+        let response = upstream.send(http, self.attempt.id, &self.attempt.key, &clock, Wait::FirstToken).await?;
+        Ok(Reading { response, decoder: upstream.adapter().stream(&plan.target), clock, bytes: 0 })
+    }
+
+    /// Waits for the next piece, then takes what else is there already.
+    async fn read(&mut self, mut reading: Box<Reading>) {
+        let begun = self.output_bytes > 0 || reading.bytes > BEGUN_BYTES;
+        let wait = if begun { Wait::Next } else { Wait::FirstToken };
+        let mut piece = reading.clock.wait(wait, next_piece(&mut reading.response)).await.and_then(|piece| piece);
+        loop {
+            let taken = match piece {
+                Ok(Some(bytes)) => self.take(&mut reading, &bytes),
+                Ok(None) => return self.finish(reading.decoder),
+                Err(failure) => Err(failure),
+            };
+            if let Err(failure) = taken {
+                return self.fail(&reading.decoder.partial(), failure);
+            }
+            if self.queued_bytes >= MERGED_BYTES || self.queue.len() >= READ_AHEAD {
+                break;
+            }
+            match next_piece(&mut reading.response).now_or_never() {
+                Some(next) => piece = next,
+                None => break,
+            }
+        }
+        self.phase = Phase::Reading(reading);
+    }
+
+    fn take(&mut self, reading: &mut Reading, bytes: &[u8]) -> Result<(), Failure> {
+        reading.bytes = reading.bytes.saturating_add(bytes.len());
+        let mut events = Vec::new();
+        let fed = reading.decoder.feed(bytes, &mut events);
+        self.push_all(events);
+        fed.map_err(Failure::of_answer)?;
+        if self.output_bytes > MAX_OUTPUT_BYTES {
+            return Err(Failure::new(Reason::MalformedOutput, "the answer is larger than the mesh takes"));
+        }
+        Ok(())
+    }
+
+    fn push_all(&mut self, events: Vec<Event>) {
+        for event in events {
+            self.push(event);
+        }
+    }
+
+    fn push(&mut self, event: Event) {
+        match event {
+            Event::Text(text) => {
+                self.output(&text);
+                match self.queue.back_mut() {
+                    Some(WireEvent::Delta(last)) if last.len() + text.len() <= MERGED_BYTES => last.push_str(&text),
+                    _ => self.queue.push_back(WireEvent::Delta(text)),
+                }
+            }
+            Event::Reasoning(text) => {
+                self.output(&text);
+                match self.queue.back_mut() {
+                    Some(WireEvent::Reasoning(last)) if last.len() + text.len() <= MERGED_BYTES => last.push_str(&text),
+                    _ => self.queue.push_back(WireEvent::Reasoning(text)),
+                }
+            }
+            Event::ToolCall(call) => {
+                self.output(&call.arguments);
+                self.queue.push_back(WireEvent::ToolCall(call.into()));
+            }
+            Event::Usage(tokens) => {
+                self.attempt.told(Some(tokens));
+                let usage = WireEvent::Usage(self.attempt.usage());
+                match self.queue.back_mut() {
+                    Some(last @ WireEvent::Usage(_)) => *last = usage,
+                    _ => self.queue.push_back(usage),
+                }
+            }
+        }
+    }
+
+    fn output(&mut self, text: &str) {
+        self.attempt.received(text);
+        self.queued_bytes += text.len();
+        self.output_bytes += text.len();
+    }
+
+    /// The body has ended: as it should, or cut.
+    fn finish(&mut self, mut decoder: Box<dyn StreamDecoder>) {
+        let mut events = Vec::new();
+        let finished = decoder.finish(&mut events);
+        self.push_all(events);
+        match finished {
+            Ok(completion) => match self.expectation.checks.check(&completion) {
+                Ok(()) => self.succeed(&completion),
+                Err(why) => self.fail(&completion, Failure::new(Reason::MalformedOutput, why)),
+            },
+            Err(error) => self.fail(&decoder.partial(), Failure::of_answer(error)),
+        }
+    }
+
+    fn succeed(&mut self, completion: &Completion) {
+        self.note(completion);
+        let finish = completion.finish.into();
+        let closed = self.attempt.close_ok(finish);
+        self.push_done(completion, finish, closed);
+        self.phase = Phase::Ended(None);
+    }
+
+    fn fail(&mut self, partial: &Completion, failure: Failure) {
+        self.note(partial);
+        let closed = self.attempt.close_failed(&failure);
+        let mut error = Error::from(failure).attempts(vec![closed.clone()]);
+        if self.output_bytes > 0 {
+            error = error.after_output();
+        }
+        self.push_done(partial, FinishReason::Error, closed);
+        self.phase = Phase::Ended(Some(error));
+    }
+
+    fn note(&mut self, completion: &Completion) {
+        self.attempt.told(completion.tokens);
+        self.attempt.named(&completion.provider_request_id);
+    }
+
+    fn push_done(&mut self, completion: &Completion, finish: FinishReason, closed: tutti_proto::llm::v1::Attempt) {
+        let first_token = self.attempt.time_to_first_token();
+        let done = answer::response(&self.plan, completion, finish, vec![closed], first_token);
+        self.queue.push_back(WireEvent::Done(done));
+    }
+}

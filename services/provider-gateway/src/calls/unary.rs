@@ -1,0 +1,81 @@
+//! A generation in one piece.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tutti_error::{Error, Reason, Result};
+use tutti_proto::gateway::v1::GenerateResponse;
+use tutti_types::llm::Completion;
+
+use super::answer;
+use crate::{
+    app::Gateway,
+    attempt::Attempt,
+    driver::{self, Clock, Wait},
+    error::Failure,
+    plan::{Expectation, Plan},
+};
+
+/// The largest body that is handed on raw: with the answer beside it, a message stays below the mesh's bound.
+const MAX_RAW_BYTES: usize = 8 * 1024 * 1024;
+
+/// Makes the call.
+///
+/// # Errors
+/// The ledger's refusal, or the attempt's failure with the attempt.
+pub(crate) async fn generate(gateway: &Gateway, plan: Plan, expectation: &Expectation) -> Result<GenerateResponse> {
+    let plan = Arc::new(plan);
+    // One attempt. Retries will loop here: an attempt is closed before the next is opened, and all are told of.
+    let mut attempt = Attempt::open(gateway, &plan).await?;
+    match exchange(&plan, expectation, &mut attempt).await {
+        Ok((completion, raw)) => {
+            let finish = completion.finish.into();
+            let attempts = vec![attempt.close_ok(finish)];
+            let mut response = answer::response(&plan, &completion, finish, attempts, attempt.time_to_first_token());
+            if expectation.include_raw {
+                add_raw(&mut response, &raw);
+            }
+            Ok(response)
+        }
+        Err(failure) => {
+            let closed = attempt.close_failed(&failure);
+            Err(Error::from(failure).attempts(vec![closed]))
+        }
+    }
+}
+
+async fn exchange(
+    plan: &Plan,
+    expectation: &Expectation,
+    attempt: &mut Attempt,
+) -> Result<(Completion, Bytes), Failure> {
+    let upstream = plan.backend.upstream().map_err(|error| Failure::unreached(error.reason(), error.message()))?;
+    attempt.sent();
+    let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
+    let response = upstream.send(plan.http.clone(), attempt.id, &attempt.key, &clock, Wait::Whole).await?;
+    let body = driver::collect(response, &clock).await?;
+    let completion = upstream.adapter().completion(&body, &plan.target).map_err(|error| {
+        let failure = Failure::of_answer(error);
+        if failure.error.reason == Reason::MalformedOutput {
+            attempt.received_unreadable(body.len());
+        }
+        failure
+    })?;
+    attempt.named(&completion.provider_request_id);
+    attempt.told(completion.tokens);
+    attempt.received(&completion.text());
+    for call in &completion.tool_calls {
+        attempt.received(&call.arguments);
+    }
+    let wrong = |why| Failure::new(Reason::MalformedOutput, why);
+    expectation.checks.check(&completion).map_err(wrong)?;
+    Ok((completion, body))
+}
+
+fn add_raw(response: &mut GenerateResponse, raw: &Bytes) {
+    if raw.len() > MAX_RAW_BYTES {
+        response.warnings.push("the provider's body is too large to be handed on raw".into());
+    } else {
+        response.raw = String::from_utf8_lossy(raw).into_owned();
+    }
+}

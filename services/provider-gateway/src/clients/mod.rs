@@ -1,0 +1,3 @@
+//! The services that the gateway calls.
+
+pub mod ledger;

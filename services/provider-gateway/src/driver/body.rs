@@ -1,0 +1,61 @@
+//! Bodies, bounded.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::Response;
+use tutti_error::Reason;
+
+use super::{
+    clock::{Clock, Wait},
+    upstream::root_cause,
+};
+use crate::error::Failure;
+
+/// The largest answer that is taken.
+pub(crate) const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+/// The largest error body that is read; what comes after says no more.
+const MAX_ERROR_BYTES: usize = 64 * 1024;
+/// For the body of an error, whose status is known already.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The next bytes of a body; `None` at its end.
+pub(crate) async fn next_piece(response: &mut Response) -> Result<Option<Bytes>, Failure> {
+    let broken = |error: reqwest::Error| {
+        let cause = root_cause(&error);
+        Failure::new(Reason::Truncated, format!("the connection broke in the middle of the answer: {cause}"))
+    };
+    response.chunk().await.map_err(broken)
+}
+
+/// A whole body.
+///
+/// # Errors
+/// TRUNCATED, a timeout, or MALFORMED_OUTPUT when it is larger than [`MAX_BODY_BYTES`].
+pub(crate) async fn collect(mut response: Response, clock: &Clock) -> Result<Bytes, Failure> {
+    let mut body = BytesMut::new();
+    // Providers that send the head early may still think for long; once the body has begun, it should flow.
+    let mut wait = Wait::Whole;
+    while let Some(piece) = clock.wait(wait, next_piece(&mut response)).await?? {
+        wait = Wait::Next;
+        if body.len() + piece.len() > MAX_BODY_BYTES {
+            return Err(Failure::new(Reason::MalformedOutput, "the answer is larger than 32 MiB"));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}
+
+/// As much of an error's body as comes soon.
+pub(super) async fn collect_error(mut response: Response, clock: &Clock) -> Bytes {
+    let mut body = BytesMut::new();
+    let reading = async {
+        while body.len() < MAX_ERROR_BYTES {
+            let Ok(Some(piece)) = next_piece(&mut response).await else { return };
+            body.extend_from_slice(&piece);
+        }
+    };
+    // Cut or late: the status alone says what it says.
+    let _ = clock.wait(Wait::Next, tokio::time::timeout(ERROR_TIMEOUT, reading)).await;
+    body.freeze()
+}

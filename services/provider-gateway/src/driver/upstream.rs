@@ -1,0 +1,174 @@
+//! Where a backend's requests go, and with which credential.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use reqwest::{
+    Client, Method, Response,
+    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
+};
+use tutti_config::{ExposeSecret as _, SecretString};
+use tutti_error::Reason;
+use tutti_providers::{Adapter, Credential, HttpRequest};
+use tutti_types::AttemptId;
+
+use super::{
+    body,
+    clock::{Clock, Wait},
+};
+use crate::error::Failure;
+
+/// A provider at an address.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    client: Client,
+    base_url: String,
+    adapter: Box<dyn Adapter>,
+    keys: Vec<Key>,
+    organization: Option<String>,
+    project: Option<String>,
+    next_key: AtomicUsize,
+}
+
+/// One of a backend's keys.
+#[derive(Clone, Default)]
+pub(crate) struct Key {
+    secret: Option<SecretString>,
+    /// As it may be shown; empty without a key.
+    pub(crate) masked: String,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.masked)
+    }
+}
+
+impl Key {
+    /// A key of this credentials section.
+    pub(crate) fn new(section: &str, secret: SecretString) -> Self {
+        let masked = format!("{section}/{}", tutti_config::masked(&secret));
+        Self { secret: Some(secret), masked }
+    }
+}
+
+impl Upstream {
+    /// A provider at `base_url`, which has no final slash.
+    pub(crate) fn new(client: Client, base_url: String, adapter: Box<dyn Adapter>, keys: Vec<Key>) -> Self {
+        Self { client, base_url, adapter, keys, organization: None, project: None, next_key: AtomicUsize::new(0) }
+    }
+
+    /// With OpenAI's organisation and project.
+    #[must_use]
+    pub(crate) fn billed_to(mut self, organization: Option<String>, project: Option<String>) -> Self {
+        self.organization = organization;
+        self.project = project;
+        self
+    }
+
+    /// The wire format.
+    pub(crate) fn adapter(&self) -> &dyn Adapter {
+        self.adapter.as_ref()
+    }
+
+    /// How many keys there are.
+    pub(crate) fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The key for the next attempt: all take turns.
+    pub(crate) fn key(&self) -> Key {
+        if self.keys.is_empty() {
+            return Key::default();
+        }
+        let turn = self.next_key.fetch_add(1, Ordering::Relaxed);
+        self.keys[turn % self.keys.len()].clone()
+    }
+
+    /// Sends a request and waits for the head of a successful answer.
+    ///
+    /// # Errors
+    /// No connection, no answer in time, or the provider's refusal, classed.
+    pub(crate) async fn send(
+        &self,
+        request: HttpRequest,
+        attempt: AttemptId,
+        key: &Key,
+        clock: &Clock,
+        wait: Wait,
+    ) -> Result<Response, Failure> {
+        let headers = self.headers(&request, attempt, key)?;
+        let url = format!("{}{}", self.base_url, request.path);
+        let method = if request.body.is_some() { Method::POST } else { Method::GET };
+        let mut outgoing = self.client.request(method, url).headers(headers);
+        if let Some(body) = request.body {
+            outgoing = outgoing.body(body);
+        }
+        let response = clock.wait(wait, outgoing.send()).await?.map_err(|error| transport_failure(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.refusal(response, clock).await)
+    }
+
+    fn headers(&self, request: &HttpRequest, attempt: AttemptId, key: &Key) -> Result<HeaderMap, Failure> {
+        let mut headers = HeaderMap::new();
+        if request.body.is_some() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        headers.insert("x-client-request-id", value(&attempt.to_string())?);
+        for (name, text) in &request.headers {
+            headers.insert(HeaderName::from_static(name), value(text)?);
+        }
+        let credential = Credential {
+            key: key.secret.as_ref().map(|secret| secret.expose_secret()),
+            organization: self.organization.as_deref(),
+            project: self.project.as_deref(),
+        };
+        for (name, text) in self.adapter.auth(&credential) {
+            let mut secret = value(&text)?;
+            secret.set_sensitive(true);
+            headers.insert(HeaderName::from_static(name), secret);
+        }
+        Ok(headers)
+    }
+
+    async fn refusal(&self, response: Response, clock: &Clock) -> Failure {
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let body = body::collect_error(response, clock).await;
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Failure::refused(self.adapter.error(status, &header, &body))
+    }
+}
+
+fn value(text: &str) -> Result<HeaderValue, Failure> {
+    let refused = |_| Failure::unreached(Reason::Internal, "a header of the request can't be written");
+    HeaderValue::from_str(text).map_err(refused)
+}
+
+/// A failure below HTTP. What reqwest says may hold the address with its query, so only its causes are shown.
+fn transport_failure(error: &reqwest::Error) -> Failure {
+    let cause = root_cause(error);
+    if error.is_connect() && error.is_timeout() {
+        return Failure::unreached(Reason::ConnectTimeout, "no connection to the provider in time");
+    }
+    if error.is_connect() {
+        return Failure::unreached(Reason::ConnectionFailed, format!("no connection to the provider: {cause}"));
+    }
+    if error.is_builder() {
+        return Failure::unreached(Reason::Internal, format!("the request can't be built: {cause}"));
+    }
+    Failure::new(Reason::ConnectionFailed, format!("the connection broke before the answer began: {cause}"))
+}
+
+/// The innermost of the errors.
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut inner = error;
+    while let Some(source) = inner.source() {
+        inner = source;
+    }
+    inner.to_string()
+}
