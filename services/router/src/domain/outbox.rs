@@ -1,0 +1,188 @@
+//! The events of one turn on their way to the caller: bounded, and merged for a slow reader.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+use tutti_proto::router::v1::chat_stream_response::Event;
+
+/// Text that waits for the reader, in bytes; beyond it the turn waits.
+const MAX_BYTES: usize = 64 * 1024;
+/// Events that wait for the reader.
+const MAX_EVENTS: usize = 256;
+/// What an event without text counts.
+const EVENT_BYTES: usize = 64;
+
+/// The writing end. Without a reader, events are dropped.
+#[derive(Clone, Default)]
+pub(crate) struct Outbox(Option<Arc<Shared>>);
+
+/// The reading end.
+pub(crate) struct Events(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    readable: Notify,
+    writable: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    bytes: usize,
+}
+
+impl Outbox {
+    /// An outbox with its reader.
+    pub(crate) fn new() -> (Self, Events) {
+        let shared = Arc::new(Shared::default());
+        (Self(Some(shared.clone())), Events(shared))
+    }
+
+    /// Adds an event; text is joined to the text before it. Waits while the reader has 64 KiB to read.
+    pub(crate) async fn push(&self, event: Event) {
+        let Some(shared) = &self.0 else { return };
+        let mut event = Some(event);
+        loop {
+            // Taken before looking, so that a reader in between is not missed.
+            let writable = shared.writable.notified();
+            if let Some(waiting) = event.take() {
+                event = shared.lock().add(waiting);
+            }
+            if event.is_none() {
+                shared.readable.notify_one();
+                return;
+            }
+            writable.await;
+        }
+    }
+}
+
+impl Events {
+    /// The next event, once there is one.
+    pub(crate) async fn next(&self) -> Event {
+        loop {
+            if let Some(event) = self.try_next() {
+                return event;
+            }
+            // One permit is kept, so that a push in between is not missed.
+            self.0.readable.notified().await;
+        }
+    }
+
+    /// The next event, if there is one.
+    pub(crate) fn try_next(&self) -> Option<Event> {
+        let event = self.0.lock().take();
+        if event.is_some() {
+            self.0.writable.notify_waiters();
+        }
+        event
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in here panics half-way.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Takes the event, or gives it back when there is no room.
+    fn add(&mut self, event: Event) -> Option<Event> {
+        let size = size(&event);
+        // What is larger than all room goes alone.
+        let full = self.bytes + size > MAX_BYTES && self.bytes > 0;
+        let full = full || self.events.len() >= MAX_EVENTS;
+        // The end has always room: nothing follows it, and a turn must not wait for a reader who has gone to sleep.
+        if full && !matches!(event, Event::Done(_)) {
+            return Some(event);
+        }
+        self.bytes += size;
+        match (self.events.back_mut(), event) {
+            (Some(Event::Delta(text)), Event::Delta(more)) | (Some(Event::Reasoning(text)), Event::Reasoning(more)) => {
+                text.push_str(&more);
+            }
+            (_, event) => self.events.push_back(event),
+        }
+        None
+    }
+
+    fn take(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        self.bytes = if self.events.is_empty() { 0 } else { self.bytes.saturating_sub(size(&event)) };
+        Some(event)
+    }
+}
+
+fn size(event: &Event) -> usize {
+    match event {
+        Event::Delta(text) | Event::Reasoning(text) => text.len(),
+        Event::ToolOutput(output) => output.text.len() + EVENT_BYTES,
+        Event::ToolCall(call) => call.arguments_json.len() + EVENT_BYTES,
+        _ => EVENT_BYTES,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn text(event: Event) -> String {
+        let Event::Delta(text) = event else { panic!("not text: {event:?}") };
+        text
+    }
+
+    #[tokio::test]
+    async fn text_for_a_slow_reader_is_merged() {
+        let (outbox, events) = Outbox::new();
+        for piece in ["a", "b", "c"] {
+            outbox.push(Event::Delta(piece.into())).await;
+        }
+        outbox.push(Event::Reasoning("r".into())).await;
+        assert_eq!(text(events.next().await), "abc");
+        assert_eq!(events.next().await, Event::Reasoning("r".into()));
+        assert_eq!(events.try_next(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_writer_waits_when_64_kib_are_unread_and_loses_nothing() {
+        let (outbox, events) = Outbox::new();
+        let piece = "x".repeat(1024);
+        for _ in 0..64 {
+            outbox.push(Event::Delta(piece.clone())).await;
+        }
+        let blocked = outbox.push(Event::Delta(piece));
+        tokio::pin!(blocked);
+        assert!(tokio::time::timeout(Duration::from_secs(1), &mut blocked).await.is_err());
+        assert_eq!(text(events.next().await).len(), 64 * 1024);
+        blocked.await;
+        assert_eq!(text(events.next().await).len(), 1024);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_small_events_are_bounded_too() {
+        let (outbox, events) = Outbox::new();
+        let push = async {
+            for n in 0..1000 {
+                outbox.push(if n % 2 == 0 { Event::Delta("x".into()) } else { Event::Reasoning("y".into()) }).await;
+            }
+        };
+        tokio::pin!(push);
+        assert!(tokio::time::timeout(Duration::from_secs(1), &mut push).await.is_err());
+        assert_eq!(events.0.lock().events.len(), MAX_EVENTS);
+    }
+
+    #[tokio::test]
+    async fn without_a_reader_nothing_is_kept() {
+        let outbox = Outbox::default();
+        for _ in 0..10_000 {
+            outbox.push(Event::ToolCall(Default::default())).await;
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What one turn used, tried and said so far.
+
+use std::time::{Duration, Instant};
+
+use tutti_error::{Error, Reason};
+use tutti_proto::{
+    gateway::v1::GenerateResponse,
+    llm::v1::{Attempt, AttemptOutcome, Message, Usage},
+    sandbox::v1::ToolResult,
+};
+use tutti_types::time;
+
+use super::route::Taken;
+
+/// The sums of a turn.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    /// When the request arrived.
+    pub(crate) arrived: Instant,
+    /// From the arrival to the first piece of output.
+    pub(crate) first_output: Option<Duration>,
+    /// All attempts, in order.
+    pub(crate) attempts: Vec<Attempt>,
+    /// Calls and results of finished tool rounds.
+    pub(crate) rounds: Vec<Message>,
+    pub(crate) tool_results: Vec<ToolResult>,
+    pub(crate) warnings: Vec<String>,
+    /// Tool rounds that were run.
+    pub(crate) tool_rounds: u32,
+    used: Usage,
+    /// What the running generation says that it used.
+    running: Option<Usage>,
+}
+
+impl Tally {
+    pub(crate) fn new(arrived: Instant) -> Self {
+        Self {
+            arrived,
+            first_output: None,
+            attempts: Vec::new(),
+            rounds: Vec::new(),
+            tool_results: Vec::new(),
+            warnings: Vec::new(),
+            tool_rounds: 0,
+            used: Usage::default(),
+            running: None,
+        }
+    }
+
+    /// Usage over the whole turn, the running generation included.
+    pub(crate) fn usage(&self) -> Usage {
+        let mut sum = self.used;
+        if let Some(running) = &self.running {
+            add(&mut sum, running);
+        }
+        sum
+    }
+
+    /// The running generation's usage so far.
+    pub(crate) fn using(&mut self, usage: Usage) {
+        self.running = Some(usage);
+    }
+
+    /// Marks the first piece of output.
+    pub(crate) fn output(&mut self) {
+        if self.first_output.is_none() {
+            self.first_output = Some(self.arrived.elapsed());
+        }
+    }
+
+    /// Attempts that were sent.
+    pub(crate) fn sent(&self) -> u32 {
+        let sent = self.attempts.iter().filter(|a| a.outcome() != AttemptOutcome::Skipped).count();
+        u32::try_from(sent).unwrap_or(u32::MAX)
+    }
+
+    /// A generation went well. `began` is when it was asked for.
+    pub(crate) fn succeeded(&mut self, response: &GenerateResponse, began: Duration) {
+        self.running = None;
+        add(&mut self.used, &response.usage.unwrap_or_default());
+        if response.attempts.is_empty() {
+            self.attempts.push(Attempt {
+                backend: response.backend.clone(),
+                provider: response.provider.clone(),
+                model: response.model.clone(),
+                outcome: AttemptOutcome::Ok.into(),
+                usage: response.usage,
+                ..Default::default()
+            });
+        }
+        self.attempts.extend(response.attempts.iter().cloned());
+        if self.first_output.is_none() {
+            // Not streamed: the gateway saw the first piece.
+            let after = response.time_to_first_token.as_ref().map(time::from_wire);
+            self.first_output = Some(after.map_or_else(|| self.arrived.elapsed(), |after| began + after));
+        }
+    }
+
+    /// A generation failed; `partial` is what its `done` said. Gives its last attempt.
+    pub(crate) fn failed(&mut self, taken: &Taken, error: &Error, partial: Option<&GenerateResponse>) -> Attempt {
+        let of_done = partial.map(|p| p.attempts.as_slice()).unwrap_or_default();
+        // Trailers may hold fewer than were made.
+        let known = if of_done.len() > error.attempted().len() { of_done } else { error.attempted() };
+        let mut attempts = known.to_vec();
+        let mut used = Usage::default();
+        attempts.iter().filter_map(|a| a.usage.as_ref()).for_each(|usage| add(&mut used, usage));
+        let whole = partial.and_then(|p| p.usage).or(self.running.take());
+        if let Some(whole) = whole.filter(|whole| whole.cost_nano_usd > used.cost_nano_usd || attempts.is_empty()) {
+            used = whole;
+        }
+        if attempts.is_empty() {
+            attempts.push(unsent(taken, error, used));
+        }
+        self.running = None;
+        add(&mut self.used, &used);
+        let last = attempts.last().cloned().unwrap_or_default();
+        self.attempts.append(&mut attempts);
+        last
+    }
+}
+
+/// An attempt that the gateway does not list: it never got to a provider, or the gateway went away.
+fn unsent(taken: &Taken, error: &Error, used: Usage) -> Attempt {
+    let outcome = match error.reason() {
+        Reason::BackendNotUsable => AttemptOutcome::Skipped,
+        Reason::Cancelled => AttemptOutcome::Cancelled,
+        _ => AttemptOutcome::Failed,
+    };
+    Attempt {
+        backend: taken.backend.name.clone(),
+        provider: taken.backend.provider.clone(),
+        model: taken.asked_model().to_owned(),
+        outcome: outcome.into(),
+        reason: error.reason().into(),
+        message: error.to_string(),
+        usage: Some(used),
+        ..Default::default()
+    }
+}
+
+fn add(sum: &mut Usage, more: &Usage) {
+    sum.input_tokens = sum.input_tokens.saturating_add(more.input_tokens);
+    sum.cache_read_tokens = sum.cache_read_tokens.saturating_add(more.cache_read_tokens);
+    sum.cache_write_tokens = sum.cache_write_tokens.saturating_add(more.cache_write_tokens);
+    sum.output_tokens = sum.output_tokens.saturating_add(more.output_tokens);
+    sum.reasoning_tokens = sum.reasoning_tokens.saturating_add(more.reasoning_tokens);
+    sum.cost_nano_usd = sum.cost_nano_usd.saturating_add(more.cost_nano_usd);
+    sum.estimated |= more.estimated;
+}

@@ -1,0 +1,465 @@
+//! The turn of a conversation: one state machine, readable top to bottom.
+//!
+//! ```text
+//! run ── converse ── show the context ── check results ── begin the log
+//!          │
+//!          ├─► generate ── attempt on the current backend ──► answer
+//!          │      ▲            │ failed before its first token
+//!          │      └── the next backend of the plan, while the bounds allow
+//!          │
+//!          ├── calls of mesh tools only: run them, append the round, generate again
+//!          └── anything else: append the answer, end
+//! ```
+//!
+//! Dropping the turn drops what it waits for (the gateway's stream, running tools); its log closes itself.
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use tutti_error::{Error, Reason, Result};
+use tutti_layers::CallContext;
+use tutti_proto::{
+    gateway::v1::{GenerateRequest, GenerateResponse},
+    llm::v1::{Attempt, FinishReason, Message, Role, RunLimits, ToolCall, ToolChoice, tool_choice::Mode},
+    memory::v1::BuildContextRequest,
+    router::v1::{ChatResponse, RouteChosen, Warning, chat_stream_response::Event},
+};
+use tutti_server::Tasks;
+use tutti_types::{Deadline, time};
+
+use super::{
+    ask::Ask,
+    needs,
+    outbox::Outbox,
+    plan::Plan,
+    prompt,
+    route::Taken,
+    running::Place,
+    session::TurnLog,
+    tally::Tally,
+    tools::{self, Round, Runner},
+};
+use crate::clients::{GatewayEvent, Ports};
+
+/// The turn ends a little before its caller's time, so that it can say what it was doing.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// One turn, planned.
+pub(crate) struct Turn {
+    ask: Ask,
+    plan: Plan,
+    ports: Ports,
+    context: CallContext,
+    outbox: Outbox,
+    log: TurnLog,
+    /// Given back after the log was closed.
+    place: Place,
+    tally: Tally,
+    /// The backend in use: an index of the plan's.
+    at: usize,
+    /// What the backend in use is shown before the new messages; `None` until it was asked for.
+    shown: Option<Vec<Message>>,
+    /// Whether the caller has seen a `route` event.
+    routed: bool,
+    /// Whether a generation is running.
+    generating: bool,
+    /// When the first of the failed backends may be tried again.
+    retry_after: Option<Duration>,
+}
+
+/// A generation that failed.
+struct Broken {
+    error: Error,
+    /// What the gateway's `done` said of it.
+    done: Option<GenerateResponse>,
+    /// The caller has seen some of it, so nobody else can take over.
+    delivered: bool,
+}
+
+impl Turn {
+    /// A turn that arrived at `arrived`.
+    ///
+    /// # Errors
+    /// When no backend can take it.
+    pub(crate) fn new(
+        ask: Ask,
+        plan: Plan,
+        ports: Ports,
+        (context, arrived): (&CallContext, Instant),
+        (outbox, place, tasks): (Outbox, Place, Tasks),
+    ) -> Result<Self> {
+        plan.decision.require()?;
+        let context = match ask.bounds.timeout {
+            Some(timeout) => context.no_later_than(Deadline::after(timeout)),
+            None => context.clone(),
+        };
+        let log = TurnLog::new(ports.sessions.clone(), tasks, &context.scope, &ask.chat.session_id);
+        let tally = Tally::new(arrived);
+        Ok(Self {
+            ask,
+            plan,
+            ports,
+            context,
+            outbox,
+            place,
+            log,
+            tally,
+            at: 0,
+            shown: None,
+            routed: false,
+            generating: false,
+            retry_after: None,
+        })
+    }
+
+    /// Runs the turn to its end: the answer, or an error that lists the attempts. Events go to the outbox; when a route
+    /// was announced, the last one is `done`.
+    ///
+    /// # Errors
+    /// Of the request, of all backends, or of what the turn ran into after its first token.
+    pub(crate) async fn run(mut self) -> Result<ChatResponse> {
+        let cancelled = self.place.cancelled.clone();
+        let left = self.context.deadline.remaining();
+        let end = tokio::time::sleep(left - MARGIN.min(left / 20));
+        let ended = tokio::select! {
+            biased;
+            () = cancelled.cancelled() => Err(Error::new(Reason::Cancelled, "the request was cancelled")),
+            () = end => Err(Error::new(Reason::DeadlineExceeded, "the deadline passed; ask with a longer one, or for less")),
+            ended = self.converse() => ended,
+        };
+        match ended {
+            Ok(response) => {
+                self.outbox.push(Event::Done(response.clone())).await;
+                Ok(response)
+            }
+            Err(error) => Err(self.fail(error).await),
+        }
+    }
+
+    async fn converse(&mut self) -> Result<ChatResponse> {
+        let context = self.show_context().await?;
+        self.ask.check_results(&context)?;
+        self.log.begin(&self.context, &self.ask.chat.messages).await?;
+        self.shown = Some(context);
+        loop {
+            let answer = self.generate().await?;
+            let calls = answer.message.as_ref().map(|m| m.tool_calls.as_slice()).unwrap_or_default();
+            let (of_mesh, of_caller): (Vec<ToolCall>, Vec<ToolCall>) =
+                calls.iter().cloned().partition(|call| self.plan.tools.runner(&call.name) == Runner::Mesh);
+            if of_mesh.is_empty() {
+                return Ok(self.complete(answer, Vec::new()).await);
+            }
+            let results = self.run_tools(&of_mesh).await?;
+            if !of_caller.is_empty() {
+                return Ok(self.complete(answer, results).await);
+            }
+            let round: Vec<Message> = answer.message.into_iter().chain(results).collect();
+            self.log.round(&self.context, &round).await?;
+            self.tally.rounds.extend(round);
+        }
+    }
+
+    /// What the backend in use is shown of the session.
+    async fn show_context(&self) -> Result<Vec<Message>> {
+        let Some(turn_id) = self.log.turn_id().filter(|_| self.ask.chat.include_context.unwrap_or(true)) else {
+            return Ok(Vec::new());
+        };
+        let taken = self.taken();
+        let system = prompt::system_message(taken.persona.as_ref(), &[]);
+        let fixed = needs::estimate(system.as_slice(), &self.plan.definitions);
+        let cap = prompt::sampling(self.ask.chat.sampling.as_ref(), self.plan.decision.max_output_tokens, taken)
+            .max_output_tokens
+            .unwrap_or_default();
+        let build = BuildContextRequest {
+            session_id: self.ask.chat.session_id.clone(),
+            backend: taken.backend.name.clone(),
+            max_tokens: prompt::context_budget(taken, cap, fixed),
+            new_messages: self.ask.chat.messages.clone(),
+            turn_id: turn_id.to_string(),
+            ..Default::default()
+        };
+        self.ports.sessions.context(&self.context, build).await
+    }
+
+    /// One generation: on the backend in use, then on those after it until one answers.
+    async fn generate(&mut self) -> Result<GenerateResponse> {
+        let mut failed = None;
+        loop {
+            let limits = self.limits()?;
+            if self.shown.is_none() {
+                self.shown = Some(self.show_context().await?);
+            }
+            self.announce(failed.take()).await;
+            let request = self.request(limits);
+            let began = self.tally.arrived.elapsed();
+            self.generating = true;
+            let ended = self.attempt(request).await;
+            self.generating = false;
+            match ended {
+                Ok(response) => {
+                    self.tally.succeeded(&response, began);
+                    self.warn(response.warnings.clone()).await;
+                    return Ok(response);
+                }
+                Err(broken) => failed = Some(self.fall_back(*broken)?),
+            }
+        }
+    }
+
+    /// One generation on the backend in use; what comes of it goes to the caller.
+    async fn attempt(&mut self, request: GenerateRequest) -> Result<GenerateResponse, Box<Broken>> {
+        let broken = |error, done, delivered| Box::new(Broken { error, done, delivered });
+        let (mut done, mut delivered) = (None::<GenerateResponse>, false);
+        let started = self.ports.gateway.generate(&self.context, request, self.ask.streamed).await;
+        let mut events = started.map_err(|error| broken(error, None, false))?;
+        while let Some(event) = events.next().await {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => return Err(broken(error, done, delivered)),
+            };
+            delivered |=
+                matches!(event, GatewayEvent::Delta(_) | GatewayEvent::Reasoning(_) | GatewayEvent::ToolCall(_));
+            if delivered {
+                self.tally.output();
+            }
+            match event {
+                GatewayEvent::Delta(text) => {
+                    self.log.said(&text);
+                    self.outbox.push(Event::Delta(text)).await;
+                }
+                GatewayEvent::Reasoning(text) => self.outbox.push(Event::Reasoning(text)).await,
+                GatewayEvent::ToolCall(call) => self.outbox.push(Event::ToolCall(call)).await,
+                GatewayEvent::Usage(usage) => {
+                    self.tally.using(usage);
+                    self.outbox.push(Event::Usage(self.tally.usage())).await;
+                }
+                GatewayEvent::Done(response) => done = Some(response),
+            }
+        }
+        match done {
+            Some(response) if response.finish_reason() != FinishReason::Error => Ok(response),
+            done => {
+                let error = Error::new(Reason::Truncated, "the gateway's answer ended before its end mark");
+                Err(broken(error, done, delivered))
+            }
+        }
+    }
+
+    /// Moves to the next backend, and gives the attempt that failed.
+    fn fall_back(&mut self, broken: Broken) -> Result<Attempt> {
+        let Broken { error, done, delivered } = broken;
+        let failed = self.tally.failed(&self.plan.decision.taken[self.at], &error, done.as_ref());
+        if delivered {
+            return Err(error.after_output());
+        }
+        if ends_the_turn(error.reason()) {
+            return Err(error);
+        }
+        self.retry_after = self.retry_after.into_iter().chain(error.retry_delay()).min();
+        if self.at + 1 == self.plan.decision.taken.len() {
+            return Err(if self.plan.decision.named { error } else { self.all_failed() });
+        }
+        self.at += 1;
+        self.shown = None;
+        Ok(failed)
+    }
+
+    /// Runs calls of mesh tools and gives their results as messages.
+    async fn run_tools(&mut self, calls: &[ToolCall]) -> Result<Vec<Message>> {
+        let max = self.ask.bounds.max_tool_rounds;
+        if self.tally.tool_rounds >= max {
+            let message =
+                format!("the model still wants tools after {max} rounds; allow more with limits.max_tool_rounds");
+            return Err(Error::new(Reason::ToolRoundsExceeded, message));
+        }
+        let round = Round {
+            tools: &*self.ports.tools,
+            set: &self.plan.tools,
+            ask: &self.ask,
+            context: &self.context,
+            outbox: &self.outbox,
+            number: self.tally.tool_rounds,
+        };
+        let results = round.run(calls).await?;
+        self.tally.tool_rounds += 1;
+        let unapproved = results.iter().filter(|result| result.reason() == Reason::ApprovalRequired);
+        let warnings = unapproved.map(|r| format!("the tool {} was not run: nobody approved it", r.name)).collect();
+        self.warn(warnings).await;
+        let messages = results.iter().map(tools::message).collect();
+        self.tally.tool_results.extend(results);
+        Ok(messages)
+    }
+
+    /// Writes the answer, with the results of mesh tools among its calls, and ends.
+    async fn complete(&mut self, answer: GenerateResponse, results: Vec<Message>) -> ChatResponse {
+        let mixed = !results.is_empty();
+        let messages: Vec<Message> = answer.message.clone().into_iter().chain(results).collect();
+        if let Err(error) = self.log.complete(&self.context, &messages).await {
+            self.warn(vec![format!("the session could not be written: {error}")]).await;
+        }
+        if mixed && self.ask.chat.session_id.is_empty() {
+            let text = "the answer calls tools of the mesh and of the caller: add tool_results to your own results";
+            self.warn(vec![text.into()]).await;
+        }
+        let finish = if mixed { FinishReason::ToolCalls } else { answer.finish_reason() };
+        ChatResponse {
+            message: answer.message,
+            backend: answer.backend,
+            model: answer.model,
+            provider_request_id: answer.provider_request_id,
+            cached: answer.cached,
+            raw: answer.raw,
+            ..self.response(finish)
+        }
+    }
+
+    /// Ends a turn that failed: the log is closed, and a caller who saw its beginning sees its end.
+    async fn fail(&mut self, error: Error) -> Error {
+        if std::mem::take(&mut self.generating) {
+            self.tally.failed(&self.plan.decision.taken[self.at], &error, None);
+        }
+        let partial = self.log.partial().to_owned();
+        // After the deadline nobody waits.
+        self.log.incomplete(error.reason() != Reason::DeadlineExceeded).await;
+        if self.routed {
+            let cancelled = error.reason() == Reason::Cancelled;
+            let taken = self.taken();
+            let done = ChatResponse {
+                message: Some(Message { role: Role::Assistant.into(), text: partial, ..Default::default() }),
+                backend: taken.backend.name.clone(),
+                model: taken.asked_model().to_owned(),
+                ..self.response(if cancelled { FinishReason::Cancelled } else { FinishReason::Error })
+            };
+            self.outbox.push(Event::Done(done)).await;
+        }
+        error.attempts(std::mem::take(&mut self.tally.attempts))
+    }
+
+    /// What all ends have in common.
+    fn response(&self, finish: FinishReason) -> ChatResponse {
+        ChatResponse {
+            request_id: self.ask.id.to_string(),
+            finish_reason: finish.into(),
+            usage: Some(self.tally.usage()),
+            attempts: self.tally.attempts.clone(),
+            tool_results: self.tally.tool_results.clone(),
+            latency: Some(time::to_wire(self.tally.arrived.elapsed())),
+            time_to_first_token: self.tally.first_output.map(time::to_wire),
+            warnings: self.tally.warnings.clone(),
+            round_messages: self.tally.rounds.clone(),
+            ..Default::default()
+        }
+    }
+
+    /// Says which backend answers: at the beginning, and when another one takes over.
+    async fn announce(&mut self, failed: Option<Attempt>) {
+        let taken = &self.plan.decision.taken[self.at];
+        self.log.answering(&taken.backend.name, taken.asked_model());
+        if self.routed && failed.is_none() {
+            return;
+        }
+        let route = RouteChosen {
+            backend: taken.backend.name.clone(),
+            model: taken.asked_model().to_owned(),
+            task_type: self.plan.decision.task_type.clone(),
+            persona: taken.persona.as_ref().map(|p| p.id.clone()).unwrap_or_default(),
+            round: self.tally.tool_rounds,
+            failed_attempt: failed,
+        };
+        self.routed = true;
+        self.outbox.push(Event::Route(route)).await;
+    }
+
+    async fn warn(&mut self, warnings: Vec<String>) {
+        for text in warnings {
+            self.outbox.push(Event::Warning(Warning { text: text.clone() })).await;
+            self.tally.warnings.push(text);
+        }
+    }
+
+    /// What the backend in use is asked.
+    fn request(&self, limits: RunLimits) -> GenerateRequest {
+        let (chat, taken) = (&self.ask.chat, self.taken());
+        let shown = self.shown.as_deref().unwrap_or_default();
+        let system = prompt::system_message(taken.persona.as_ref(), &[shown, &chat.messages]);
+        let messages = [shown, &chat.messages, &self.tally.rounds].into_iter().flatten().cloned();
+        GenerateRequest {
+            request_id: self.ask.id.to_string(),
+            backend: taken.backend.name.clone(),
+            model: taken.model.clone(),
+            messages: system.into_iter().chain(messages).collect(),
+            tools: self.plan.definitions.clone(),
+            tool_choice: self.tool_choice(),
+            response_format: chat.response_format.clone(),
+            sampling: Some(prompt::sampling(chat.sampling.as_ref(), self.plan.decision.max_output_tokens, taken)),
+            attribution: chat.attribution.clone(),
+            limits: Some(limits),
+            include_raw: chat.include_raw,
+        }
+    }
+
+    /// A forced choice holds for the first round: after it, the model must be able to answer.
+    fn tool_choice(&self) -> Option<ToolChoice> {
+        let mut choice = self.ask.chat.tool_choice.clone()?;
+        if self.tally.tool_rounds > 0 && matches!(choice.mode(), Mode::Required | Mode::Tool) {
+            choice.set_mode(Mode::Auto);
+            choice.tool_name.clear();
+        }
+        Some(choice)
+    }
+
+    /// What is left of the turn's bounds.
+    fn limits(&self) -> Result<RunLimits> {
+        let bounds = &self.ask.bounds;
+        let (sent, max) = (self.tally.sent(), bounds.attempts(self.tally.tool_rounds));
+        if sent >= max {
+            let message = format!("{sent} attempts were made; allow more with limits.max_attempts");
+            return Err(Error::new(Reason::AttemptsExceeded, message));
+        }
+        let spent = self.tally.usage().cost_nano_usd;
+        if bounds.max_cost.is_some_and(|cap| spent >= cap) {
+            let message = "the turn has used up limits.max_cost_nano_usd";
+            return Err(Error::new(Reason::BudgetExceeded, message));
+        }
+        Ok(RunLimits {
+            max_attempts: max - sent,
+            max_cost_nano_usd: bounds.max_cost.map_or(0, |cap| cap - spent),
+            max_tool_rounds: bounds.max_tool_rounds,
+            timeout: Some(time::to_wire(self.context.deadline.remaining())),
+        })
+    }
+
+    fn taken(&self) -> &Taken {
+        &self.plan.decision.taken[self.at]
+    }
+
+    fn all_failed(&self) -> Error {
+        let list: Vec<String> = self.tally.attempts.iter().map(in_words).collect();
+        let error = Error::new(Reason::AllBackendsFailed, format!("every backend failed: {}", list.join("; ")));
+        match self.retry_after {
+            Some(delay) => error.retry_after(delay),
+            None => error,
+        }
+    }
+}
+
+/// Failures that no other backend would mend.
+fn ends_the_turn(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::BudgetExceeded
+            | Reason::DeadlineExceeded
+            | Reason::Cancelled
+            | Reason::InvalidRequest
+            | Reason::RateLimited
+            | Reason::AttemptsExceeded
+    )
+}
+
+/// A failed attempt: its backend, its reason, and the beginning of the provider's words.
+fn in_words(attempt: &Attempt) -> String {
+    let reason = attempt.reason().as_str_name().trim_start_matches("ERROR_REASON_");
+    let message: String = attempt.message.chars().take(160).collect();
+    let message = if message.is_empty() { message } else { format!(" ({message})") };
+    format!("{}: {reason}{message}", attempt.backend)
+}

@@ -1,0 +1,14 @@
+//! The router through its gRPC stack, with peers that are gRPC services too.
+
+#[cfg(test)]
+mod chat;
+#[cfg(test)]
+mod mesh;
+#[cfg(test)]
+mod personas;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod route;
+#[cfg(test)]
+mod stream;
