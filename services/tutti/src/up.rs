@@ -45,6 +45,8 @@ fn first_run(args: &Args) -> Result<(), String> {
 }
 
 async fn start(context: Context<MeshConfig>) -> Result<Running> {
+    // One TLS provider a process, chosen by its main. An error says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let Context { mut config, server, address, .. } = context;
     let simulator = choose_backends(&mut config.gateway).await?;
     let mesh = Mesh::start(config, &server.data_dir, server.request_timeout).await?;

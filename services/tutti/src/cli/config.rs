@@ -14,26 +14,25 @@ use crate::mesh::MeshConfig;
 pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
-    #[command(flatten)]
-    flags: process::Args,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Subcommand)]
 enum Command {
     /// Report every problem with its file and line
-    Check,
+    Check(process::Args),
     /// Print what is in force and where each value comes from, secrets masked
-    Dump,
+    Dump(process::Args),
 }
 
 /// Reads the configuration as `tutti up` would.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let result = args.flags.loader(Env::process()).load().and_then(|config| check(&config).map(|notes| (config, notes)));
+    let (Command::Check(flags) | Command::Dump(flags)) = &args.command;
+    let result = flags.loader(Env::process()).load().and_then(|config| check(&config).map(|notes| (config, notes)));
     match result {
         Ok((config, notes)) => {
             let text = match args.command {
-                Command::Dump => config.dump(),
-                Command::Check => format!("{notes}the configuration is fine\n"),
+                Command::Dump(_) => config.dump(),
+                Command::Check(_) => format!("{notes}the configuration is fine\n"),
             };
             if show(text).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

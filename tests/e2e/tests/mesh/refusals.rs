@@ -10,7 +10,7 @@ use tutti_proto::{
 };
 use tutti_testkit::{Process, ProcessBuilder};
 
-use crate::support::{Mesh, PATIENCE, ask, tutti_up, user};
+use crate::support::{Mesh, PATIENCE, ask, tutti_up, tutti_up_at, user};
 
 const EXIT_CONFIG: Option<i32> = Some(78);
 
@@ -25,11 +25,17 @@ async fn refusal(builder: ProcessBuilder) -> String {
 #[tokio::test]
 async fn an_address_that_others_can_reach_is_refused_without_authentication() {
     for address in ["0.0.0.0:0", "[::]:0"] {
-        let said = refusal(tutti_up().arg("--listen").arg(address)).await;
+        let said = {
+            let builder = Process::binary("tutti");
+            let data = builder.scratch().data_dir();
+            refusal(tutti_up_at(builder, address, &data)).await
+        };
         assert!(said.contains("not authenticated"), "{said}");
     }
     for service in ["router", "provider-gateway", "context-memory", "tool-sandbox", "usage-ledger"] {
         let builder = Process::binary(service);
+        let peers = ["router", "gateway", "memory", "sandbox", "ledger"].map(|name| format!("{name} = \"http://127.0.0.1:9\"\n"));
+        builder.scratch().write_config("config.toml", &format!("[mesh]\n{}", peers.concat()));
         let (config, data) = (builder.scratch().config_dir(), builder.scratch().data_dir());
         let builder = builder.arg("--config-dir").arg(config).arg("--data-dir").arg(data);
         let said = refusal(builder.args(["--listen", "0.0.0.0:0"])).await;
@@ -76,7 +82,7 @@ async fn a_dump_masks_secrets_and_names_origins() {
 #[tokio::test]
 async fn a_second_process_on_the_same_data_is_refused() {
     let mesh = Mesh::start().await;
-    let builder = tutti_up().arg("--data-dir").arg(mesh.process.scratch().data_dir());
+    let builder = tutti_up_at(Process::binary("tutti"), "127.0.0.1:0", &mesh.process.scratch().data_dir());
     let mut second = builder.start();
     assert!(!second.wait(PATIENCE).await.success());
     assert!(second.stderr().contains("in use by another process"), "{}", second.stderr());

@@ -7,7 +7,9 @@ use tutti_proto::{
     router::v1::chat_stream_response::Event,
 };
 
-use crate::support::{Mesh, PATIENCE, ask, tutti_up};
+use tutti_testkit::Process;
+
+use crate::support::{Mesh, PATIENCE, ask, tutti_up_at};
 
 #[tokio::test]
 async fn a_running_stream_ends_within_the_grace_period() {
@@ -55,7 +57,7 @@ async fn a_killed_mesh_still_has_the_hold_of_what_it_was_paying_for() {
 async fn restarted(mesh: Mesh) -> Mesh {
     let Mesh { process, sim, .. } = mesh;
     let scratch = process.into_scratch();
-    let (config, data) = (scratch.config_dir(), scratch.data_dir());
-    let builder = tutti_up().arg("--config-dir").arg(config).arg("--data-dir").arg(data).with_scratch(scratch);
+    let data = scratch.data_dir();
+    let builder = tutti_up_at(Process::binary("tutti").with_scratch(scratch), "127.0.0.1:0", &data);
     tokio::time::timeout(Duration::from_secs(60), Mesh::of(builder, sim)).await.unwrap()
 }

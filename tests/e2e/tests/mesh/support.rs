@@ -1,6 +1,6 @@
 //! A running `tutti up` with its own folders, and the simulator that plays every provider.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use tonic::{Request, Response, Status, Streaming};
 use tutti_client::Channel;
@@ -29,7 +29,6 @@ pub(crate) const BACKENDS: [&str; 5] = ["claude", "openai", "gemini", "ollama", 
 pub(crate) struct Mesh {
     pub(crate) process: Process,
     pub(crate) sim: SimHandle,
-    pub(crate) address: String,
     pub(crate) channel: Channel,
 }
 
@@ -52,7 +51,7 @@ impl Mesh {
         let mut process = builder.start();
         let address = listening(&mut process).await;
         let channel = Channel::connect(&address).unwrap();
-        Self { process, sim, address, channel }
+        Self { process, sim, channel }
     }
 
     pub(crate) fn router(&self) -> RouterServiceClient<Channel> {
@@ -113,8 +112,14 @@ impl Mesh {
 /// `tutti up` on a free port with folders of its own.
 pub(crate) fn tutti_up() -> ProcessBuilder {
     let builder = Process::binary("tutti");
-    let (config, data) = (builder.scratch().config_dir(), builder.scratch().data_dir());
-    builder.arg("up").arg("--listen").arg("127.0.0.1:0").arg("--config-dir").arg(config).arg("--data-dir").arg(data)
+    let data = builder.scratch().data_dir();
+    tutti_up_at(builder, "127.0.0.1:0", &data)
+}
+
+/// The same with an address and a data folder of the caller's.
+pub(crate) fn tutti_up_at(builder: ProcessBuilder, listen: &str, data: &Path) -> ProcessBuilder {
+    let config = builder.scratch().config_dir();
+    builder.args(["up", "--listen", listen, "--config-dir"]).arg(config).arg("--data-dir").arg(data)
 }
 
 /// The address from the line that `tutti up` prints.
