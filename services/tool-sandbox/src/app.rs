@@ -1,0 +1,64 @@
+//! The composition of the service.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tutti_error::{Error, Result};
+use tutti_server::{Services, Tasks};
+
+use crate::{
+    Config,
+    domain::Category,
+    engine::{Engine, Workspaces},
+    grpc,
+    store::{AuditStore, SqliteStore},
+    tools::Registry,
+};
+
+/// The running service.
+#[derive(Debug)]
+pub struct App {
+    engine: Arc<Engine>,
+    registry: Arc<Registry>,
+    store: Arc<dyn AuditStore>,
+    tasks: Tasks,
+}
+
+impl App {
+    /// Opens the books and the workspaces.
+    ///
+    /// # Errors
+    /// STORE_UNAVAILABLE; WORKSPACE_UNAVAILABLE when a configured folder can't be opened.
+    pub async fn start(config: Config, data_dir: &Path) -> Result<Self> {
+        let registry = Arc::new(Registry::built_in(&config)?);
+        for entry in registry.all() {
+            if entry.definition.category == Category::Execute && entry.disabled_because.is_none() {
+                tracing::warn!(
+                    tool = entry.definition.name,
+                    "NO ISOLATION: tools.allow_unsandboxed is on, so this tool runs programs with all rights of this \
+                     process: its files, its network, its processes; run it only where that is harmless"
+                );
+            }
+        }
+        // The store first: it makes the data folder for the owner alone.
+        let store: Arc<dyn AuditStore> = Arc::new(SqliteStore::open(data_dir).await?);
+        let (configured, data_dir) = (config.workspaces.clone(), data_dir.to_owned());
+        let opening = tokio::task::spawn_blocking(move || Workspaces::open(&configured, &data_dir));
+        let workspaces = opening.await.map_err(Error::internal)??;
+        let tasks = Tasks::default();
+        let engine = Engine::new(config, registry.clone(), workspaces, store.clone(), tasks.clone());
+        Ok(Self { engine: Arc::new(engine), registry, store, tasks })
+    }
+
+    /// The gRPC services.
+    pub fn services(&self) -> Services {
+        grpc::services(&self.engine, &self.registry, &self.store)
+    }
+
+    /// Ends running calls, with all they started, and closes the books. Takes at most `grace`, and what the books need.
+    pub async fn stop(self, grace: Duration) {
+        if !self.tasks.end(grace).await {
+            tracing::warn!("tool calls were still running after the grace period");
+        }
+        self.store.close().await;
+    }
+}
