@@ -13,7 +13,7 @@ const UNARY: [Case; 9] = [
     ("status=429 retry_after=2", Reason::ProviderRateLimited, false),
     ("status=500", Reason::ProviderError, false),
     ("status=401", Reason::ProviderAuth, false),
-    ("kind=context_length", Reason::ContextTooLong, false),
+    ("kind=context", Reason::ContextTooLong, false),
     ("close", Reason::ConnectionFailed, true),
     ("reset", Reason::ConnectionFailed, true),
     ("cut_at=40", Reason::Truncated, true),

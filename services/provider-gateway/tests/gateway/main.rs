@@ -1,5 +1,7 @@
 //! The gateway through its real gRPC stack, against the simulator over real HTTP and a ledger of our own.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which clippy takes for production code")]
+
 mod backends;
 mod cancel;
 mod faults;

@@ -2,7 +2,7 @@
 
 use tutti_proto::{
     gateway::v1::{GenerateRequest, GenerateStreamRequest, generate_stream_response::Event},
-    llm::v1::{AttemptOutcome, FinishReason, Tool},
+    llm::v1::{AttemptOutcome, FinishReason, Sampling, Tool},
 };
 use tutti_simulator::{Fault, Rule, Scenario};
 
@@ -48,7 +48,9 @@ async fn tool_calls_come_whole_after_the_text_before_them() {
 #[tokio::test]
 async fn small_pieces_are_merged_for_a_slow_reader_and_the_provider_waits() {
     let world = World::with(|backend| backend.timeouts.idle = std::time::Duration::from_millis(300)).await;
-    let request = GenerateStreamRequest { generate: Some(ask("openai", "[[words 100000]]")) };
+    let sampling = Sampling { max_output_tokens: Some(100_000), ..Default::default() };
+    let all = GenerateRequest { sampling: Some(sampling), ..ask("simulator", "[[words 100000]]") };
+    let request = GenerateStreamRequest { generate: Some(all) };
     let mut stream = world.client.clone().generate_stream(request).await.unwrap().into_inner();
     let first = stream.message().await.unwrap().unwrap();
     // Meanwhile this reader does something else, for longer than the idle timeout.
@@ -58,7 +60,7 @@ async fn small_pieces_are_merged_for_a_slow_reader_and_the_provider_waits() {
     world.generate(other).await.unwrap();
     // 100,000 chunks of some 200 bytes are 20 MB: the sockets hold a part of it.
     let held_back = &world.sim.requests()[0];
-    assert!(held_back.ended_us.is_none(), "the provider could write it all: nobody held it back");
+    assert!(held_back.ended_us.is_none(), "the provider could write it all: nobody held it back: {held_back:?}");
     let mut events = vec![first];
     while let Some(event) = stream.message().await.unwrap() {
         events.push(event);
