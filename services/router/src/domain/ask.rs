@@ -13,6 +13,8 @@ const DEFAULT_ATTEMPTS: u32 = 10;
 const DEFAULT_TOOL_ROUNDS: u32 = 10;
 const MAX_SESSION_ID: usize = 128;
 const MAX_TAGS: usize = 16;
+/// Longer than any call may take; larger timeouts don't fit on the clock.
+const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
 
 /// One turn as a caller wants it.
 #[derive(Debug, Clone)]
@@ -175,7 +177,7 @@ fn bounds(limits: Option<&RunLimits>, path: &str) -> Result<Bounds> {
     if limits.max_cost_nano_usd < 0 {
         return Err(Error::invalid(format!("{path}limits.max_cost_nano_usd"), "must not be negative"));
     }
-    let timeout = limits.timeout.as_ref().map(time::from_wire);
+    let timeout = limits.timeout.as_ref().map(|timeout| time::from_wire(timeout).min(MAX_TIMEOUT));
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
         return Err(Error::invalid(format!("{path}limits.timeout"), "must be above zero"));
     }

@@ -41,9 +41,7 @@ fn same_provider(a: &str, b: &str) -> bool {
 /// The backends that need no catalogue to say that they serve a model: its own, or `provider/…` of their provider.
 pub(crate) fn plainly_serving(model: &str, backends: &[BackendStatus]) -> Vec<String> {
     let provider = model.split_once('/').map(|(provider, _)| provider);
-    let serves = |b: &&BackendStatus| {
-        b.model == model || b.name == model || provider.is_some_and(|p| same_provider(p, &b.provider))
-    };
+    let serves = |b: &&BackendStatus| b.model == model || provider.is_some_and(|p| same_provider(p, &b.provider));
     names(backends.iter().filter(serves))
 }
 

@@ -11,6 +11,9 @@ const CHARS_PER_TOKEN: usize = 4;
 /// What a picture, a sound or a document counts, for want of a tokenizer.
 const TOKENS_PER_MEDIUM: usize = 1_000;
 
+/// What the gateway can make up for, so that a model without it is better than none.
+const SOFT: [&str; 2] = ["a JSON schema", "streaming"];
+
 /// The capabilities that a request takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
@@ -56,6 +59,11 @@ impl Needs {
         .map(|(what, _, _)| what)
         .collect()
     }
+}
+
+/// Whether a model that lacks this may still be tried when there is no better one.
+pub(crate) fn is_soft(lacking: &[&str]) -> bool {
+    lacking.iter().all(|what| SOFT.contains(what))
 }
 
 /// An estimate of the tokens of messages and tools.

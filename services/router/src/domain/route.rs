@@ -6,7 +6,7 @@ use tutti_error::{Error, Reason, Result};
 use tutti_proto::{gateway::v1::BackendStatus, router::v1::LeftBecause};
 
 use super::{
-    needs::Needs,
+    needs::{self, Needs},
     rules::{DEFAULT_PERSONA, Rules, TaskRule},
     task::{TaskFrom, classify},
 };
@@ -57,6 +57,21 @@ pub(crate) struct Left {
     pub(crate) model: String,
     pub(crate) because: LeftBecause,
     pub(crate) why: String,
+    /// It may be tried when there is no better one.
+    pub(crate) soft: bool,
+}
+
+/// Why a backend can't take a request.
+struct Refusal {
+    because: LeftBecause,
+    why: String,
+    soft: bool,
+}
+
+impl Refusal {
+    fn hard(because: LeftBecause, why: impl Into<String>) -> Self {
+        Self { because, why: why.into(), soft: false }
+    }
 }
 
 /// Every backend, taken or left.
@@ -165,28 +180,30 @@ impl Judge<'_> {
         window / 100 * FIT_PERCENT + window % 100 * FIT_PERCENT / 100
     }
 
-    fn check(&self, backend: &BackendStatus) -> Result<(), (LeftBecause, String)> {
+    fn check(&self, backend: &BackendStatus) -> Result<(), Refusal> {
         if self.question.exclude.contains(&backend.name) {
-            return Err((LeftBecause::Excluded, "the caller excluded it".into()));
+            return Err(Refusal::hard(LeftBecause::Excluded, "the caller excluded it"));
         }
         if !backend.usable {
             let why = &backend.unusable_because;
-            return Err((LeftBecause::NotUsable, if why.is_empty() { "not usable".into() } else { why.clone() }));
+            return Err(Refusal::hard(LeftBecause::NotUsable, if why.is_empty() { "not usable" } else { why }));
         }
         // The simulator is no model; and a caller who names a backend has decided.
         let local = backend.local && !backend.simulator && self.question.backend != backend.name;
         if self.rule.never_local && local {
-            return Err((LeftBecause::Rule, format!("{} is never given to a local model", self.task_type)));
+            let why = format!("{} is never given to a local model", self.task_type);
+            return Err(Refusal::hard(LeftBecause::Rule, why));
         }
         let lacking = self.lacking(backend);
         if !lacking.is_empty() {
-            return Err((LeftBecause::Capability, format!("its model lacks {}", lacking.join(", "))));
+            let why = format!("its model lacks {}", lacking.join(", "));
+            return Err(Refusal { because: LeftBecause::Capability, why, soft: needs::is_soft(&lacking) });
         }
         let budget = self.budget(backend);
         if self.rules.auto_switch_on_context_limit && self.question.prompt_tokens > budget {
             let tokens = self.question.prompt_tokens;
             let why = format!("the prompt's {tokens} tokens are more than {FIT_PERCENT} % of its window ({budget})");
-            return Err((LeftBecause::Window, why));
+            return Err(Refusal { because: LeftBecause::Window, why, soft: true });
         }
         Ok(())
     }
@@ -235,7 +252,8 @@ impl Sorting<'_> {
             };
             let what = if question.serving.is_none() { "backend" } else { "model" };
             if !serves || !self.taken.is_empty() {
-                self.leave(backend, LeftBecause::Overridden, format!("the caller named another {what}"));
+                let why = format!("the caller named another {what}");
+                self.leave(backend, Refusal::hard(LeftBecause::Overridden, why));
             } else {
                 self.try_taking(backend, format!("the caller named this {what}"));
             }
@@ -263,8 +281,11 @@ impl Sorting<'_> {
         for backend in self.backends {
             if !self.is_sorted(backend) {
                 match self.judge.check(backend) {
-                    Err((because, why)) => self.leave(backend, because, why),
-                    Ok(()) => self.leave(backend, LeftBecause::Rule, format!("not in the chain of {task_type}")),
+                    Err(refusal) => self.leave(backend, refusal),
+                    Ok(()) => {
+                        let why = format!("not in the chain of {task_type}");
+                        self.leave(backend, Refusal::hard(LeftBecause::Rule, why));
+                    }
                 }
             }
         }
@@ -283,12 +304,12 @@ impl Sorting<'_> {
         }
         match self.judge.check(backend) {
             Ok(()) => self.taken.push(self.judge.take(backend, why)),
-            Err((because, why)) => self.leave(backend, because, why),
+            Err(refusal) => self.leave(backend, refusal),
         }
     }
 
-    fn leave(&mut self, backend: &BackendStatus, because: LeftBecause, why: String) {
-        self.left.push(Left { backend: backend.name.clone(), model: backend.model.clone(), because, why });
+    fn leave(&mut self, backend: &BackendStatus, Refusal { because, why, soft }: Refusal) {
+        self.left.push(Left { backend: backend.name.clone(), model: backend.model.clone(), because, why, soft });
     }
 
     fn is_sorted(&self, backend: &BackendStatus) -> bool {
@@ -296,9 +317,9 @@ impl Sorting<'_> {
     }
 }
 
-/// A window that may be too small is an estimate: better to try than to refuse.
+/// A window that may be too small is an estimate, and some capabilities have substitutes: better to try than to refuse.
 fn last_resort(judge: &Judge<'_>, backends: &[BackendStatus], taken: &mut Vec<Taken>, left: &mut Vec<Left>) {
-    let Some(at) = left.iter().position(|l| l.because == LeftBecause::Window) else { return };
+    let Some(at) = left.iter().position(|l| l.soft) else { return };
     let Some(backend) = backends.iter().find(|b| b.name == left[at].backend) else { return };
     let why = format!("tried although {}, for want of a better one", left[at].why);
     taken.push(judge.take(backend, why));

@@ -124,6 +124,17 @@ fn a_model_without_the_capability_is_left() {
 }
 
 #[test]
+fn what_the_gateway_can_make_up_for_is_preferred_not_required() {
+    let needs = Needs { json_schema: true, ..Default::default() };
+    let mut backends = five();
+    let none = Some(ModelCapabilities { tools: true, ..Default::default() });
+    backends[0].capabilities = none;
+    assert_eq!(taken(&decide(&rules(), &backends, &Question { needs, ..ask("hi") }).unwrap())[0], "openai");
+    backends.iter_mut().for_each(|b| b.capabilities = none);
+    assert_eq!(taken(&decide(&rules(), &backends, &Question { needs, ..ask("hi") }).unwrap()), ["claude"]);
+}
+
+#[test]
 fn overrides_leave_all_others() {
     let decision = decide(&rules(), &five(), &Question { backend: "gemini", ..ask("hi") }).unwrap();
     assert_eq!((taken(&decision), decision.named), (vec!["gemini"], true));

@@ -116,8 +116,8 @@ fn answers_to(info: &ToolInfo, name: &str) -> bool {
     tool_name(info) == name || info.aliases.iter().any(|alias| alias == name)
 }
 
-/// The result as the model is shown it.
-pub(crate) fn message(result: &ToolResult) -> Message {
+/// The result of a call as the model is shown it: under the name that the model used, which may be an alias.
+pub(crate) fn message(call: &ToolCall, result: &ToolResult) -> Message {
     let text = match (result.success, result.output.is_empty()) {
         (true, _) => result.output.clone(),
         (false, true) => result.error.clone(),
@@ -125,8 +125,8 @@ pub(crate) fn message(result: &ToolResult) -> Message {
     };
     Message {
         role: Role::Tool.into(),
-        name: result.name.clone(),
-        tool_call_id: result.tool_call_id.clone(),
+        name: call.name.clone(),
+        tool_call_id: call.id.clone(),
         text,
         tool_error: !result.success,
         ..Default::default()
@@ -151,13 +151,13 @@ impl Round<'_> {
     /// # Errors
     /// What no model can do anything about: the deadline, an unknown workspace.
     pub(crate) async fn run(&self, calls: &[ToolCall]) -> Result<Vec<ToolResult>> {
-        let runs: Vec<_> = calls.iter().map(|call| self.run_one(call)).collect();
+        let runs: Vec<_> = calls.iter().enumerate().map(|(index, call)| self.run_one(index, call)).collect();
         stream::iter(runs).buffered(PARALLEL).try_collect().await
     }
 
-    async fn run_one(&self, call: &ToolCall) -> Result<ToolResult> {
+    async fn run_one(&self, index: usize, call: &ToolCall) -> Result<ToolResult> {
         let result = if self.set.has(&call.name) {
-            match self.execute(call).await {
+            match self.execute(index, call).await {
                 Ok(result) => result,
                 Err(error) if is_the_callers(error.reason()) => return Err(error),
                 Err(error) => failure(call, error.reason(), error.to_string()),
@@ -172,12 +172,12 @@ impl Round<'_> {
         Ok(result)
     }
 
-    async fn execute(&self, call: &ToolCall) -> Result<ToolResult> {
+    async fn execute(&self, index: usize, call: &ToolCall) -> Result<ToolResult> {
         let execute = ExecuteRequest {
             tool_call: Some(call.clone()),
             workspace: self.ask.chat.workspace.clone(),
             attribution: self.ask.chat.attribution.clone(),
-            idempotency_key: format!("{}:{}:{}", self.ask.id, self.number, call.id),
+            idempotency_key: format!("{}:{}:{index}", self.ask.id, self.number),
             request_id: self.ask.id.to_string(),
         };
         let mut events = self.tools.execute(self.context, execute).await?;
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_failed_tool_tells_the_model_why_and_what_it_wrote() {
         let result = ToolResult { error: "exit 1".into(), output: "boom".into(), ..Default::default() };
-        let shown = message(&result);
+        let shown = message(&ToolCall::default(), &result);
         assert_eq!((shown.text.as_str(), shown.tool_error), ("exit 1\n\nboom", true));
     }
 }

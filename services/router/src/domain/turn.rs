@@ -61,6 +61,8 @@ pub(crate) struct Turn {
     shown: Option<Vec<Message>>,
     /// Whether the caller has seen a `route` event.
     routed: bool,
+    /// What the generation that broke had said, as the gateway tells it.
+    broken: Option<Message>,
     /// Whether a generation is running.
     generating: bool,
     /// When the first of the failed backends may be tried again.
@@ -107,6 +109,7 @@ impl Turn {
             at: 0,
             shown: None,
             routed: false,
+            broken: None,
             generating: false,
             retry_after: None,
         })
@@ -250,6 +253,7 @@ impl Turn {
         let Broken { error, done, delivered } = broken;
         let failed = self.tally.failed(&self.plan.decision.taken[self.at], &error, done.as_ref());
         if delivered {
+            self.broken = done.and_then(|done| done.message);
             return Err(error.after_output());
         }
         if ends_the_turn(error.reason()) {
@@ -259,6 +263,7 @@ impl Turn {
         if self.at + 1 == self.plan.decision.taken.len() {
             return Err(if self.plan.decision.named { error } else { self.all_failed() });
         }
+        tracing::info!(request_id = %self.ask.id, backend = self.taken().backend.name, %error, "falling back");
         self.at += 1;
         self.shown = None;
         Ok(failed)
@@ -285,7 +290,7 @@ impl Turn {
         let unapproved = results.iter().filter(|result| result.reason() == Reason::ApprovalRequired);
         let warnings = unapproved.map(|r| format!("the tool {} was not run: nobody approved it", r.name)).collect();
         self.warn(warnings).await;
-        let messages = results.iter().map(tools::message).collect();
+        let messages = calls.iter().zip(&results).map(|(call, result)| tools::message(call, result)).collect();
         self.tally.tool_results.extend(results);
         Ok(messages)
     }
@@ -318,14 +323,16 @@ impl Turn {
         if std::mem::take(&mut self.generating) {
             self.tally.failed(&self.plan.decision.taken[self.at], &error, None);
         }
-        let partial = self.log.partial().to_owned();
+        let text = self.log.partial().to_owned();
+        let said = || Message { role: Role::Assistant.into(), text, ..Default::default() };
+        let partial = self.broken.take().unwrap_or_else(said);
         // After the deadline nobody waits.
         self.log.incomplete(error.reason() != Reason::DeadlineExceeded).await;
         if self.routed {
             let cancelled = error.reason() == Reason::Cancelled;
             let taken = self.taken();
             let done = ChatResponse {
-                message: Some(Message { role: Role::Assistant.into(), text: partial, ..Default::default() }),
+                message: Some(partial),
                 backend: taken.backend.name.clone(),
                 model: taken.asked_model().to_owned(),
                 ..self.response(if cancelled { FinishReason::Cancelled } else { FinishReason::Error })

@@ -86,7 +86,9 @@ async fn a_failure_before_the_first_token_falls_back_and_is_paid() {
 
 #[tokio::test]
 async fn nobody_takes_over_after_the_first_token() {
-    let broken = vec![delta("Hel"), Err(failing("claude", Reason::Truncated))];
+    let mut partial = done("Hel", &[]);
+    partial.set_finish_reason(FinishReason::Error);
+    let broken = vec![delta("Hel"), Ok(GatewayEvent::Done(partial)), Err(failing("claude", Reason::Truncated))];
     let (desk, _) = Fake::playing(vec![Play::Events(broken)]).desk();
     let (ended, events) = run(&desk, chat("hi")).await;
     let error = ended.unwrap_err();
