@@ -9,6 +9,9 @@ use crate::domain::{AllowList, Mode};
 /// The tools that have a table of their own, `[tools.NAME]`.
 const TOOLS: [&str; 4] = ["bash", "list_dir", "read", "write"];
 
+/// Each running program occupies one of the runtime's 512 threads for blocking work; killing it needs another.
+const MAX_CONCURRENT: usize = 256;
+
 /// How tools run here.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -24,7 +27,7 @@ pub struct Config {
     pub(crate) allowed_commands: Vec<String>,
     /// `max_output_bytes`: what is kept of a call's output. Default 1 MiB; a program is killed at 16 times that.
     pub(crate) max_output_bytes: usize,
-    /// `max_concurrent`: calls that may run at once. Default 64.
+    /// `max_concurrent`: calls that may run at once. Default 64, at most 256.
     pub(crate) max_concurrent: usize,
     /// `[tools.workspaces]`: folders by name, besides `default`, which lies in the data folder unless given here.
     pub(crate) workspaces: BTreeMap<String, PathBuf>,
@@ -53,7 +56,7 @@ impl Config {
             allow_unsandboxed: tools.bool("allow_unsandboxed", false),
             allowed_commands: tools.string_list("allowed_commands", &[]),
             max_output_bytes: tools.integer("max_output_bytes", 1024 * 1024, 1024..=16 * 1024 * 1024),
-            max_concurrent: tools.integer("max_concurrent", 64, 1..=4096),
+            max_concurrent: tools.integer("max_concurrent", 64, 1..=MAX_CONCURRENT),
             workspaces: workspaces(&tools),
             overrides: TOOLS.iter().map(|name| (*name, tool(&tools.subsection(name)))).collect(),
         };

@@ -45,7 +45,7 @@ impl Tool for Bash {
                 "type": "object",
                 "properties": {
                     "command": {
-                        "type": "string", "minLength": 1, "maxLength": 30_000, "pattern": "^[^\\x00]*$",
+                        "type": "string", "minLength": 1, "maxLength": 30_000,
                         "description": "The command, for instance: cargo test 2>&1 | tail -n 50",
                     },
                     "working_dir": {

@@ -67,6 +67,15 @@ async fn records_are_filtered_and_paged() {
 }
 
 #[tokio::test]
+async fn a_deadline_that_has_passed_ends_the_query() {
+    let sandbox = Sandbox::open("").await;
+    let mut request = tonic::Request::new(QueryAuditRequest::default());
+    request.set_timeout(std::time::Duration::from_nanos(1));
+    let status = sandbox.audit.clone().query_audit(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+}
+
+#[tokio::test]
 async fn orgs_see_their_own_records() {
     let sandbox = Sandbox::open("").await;
     sandbox.run("list_dir", "{}").await;

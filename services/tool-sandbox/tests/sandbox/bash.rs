@@ -116,11 +116,11 @@ async fn nothing_outlives_a_command_that_ends_by_itself() {
 
 #[tokio::test]
 async fn a_timeout_kills_the_whole_tree() {
-    let sandbox = Sandbox::open("[tools.bash]\ntimeout = \"1500ms\"\n").await;
+    let sandbox = Sandbox::open("[tools.bash]\ntimeout = \"4s\"\n").await;
     let result = result(sandbox.events(bash(&format!("echo begun; {STUBBORN} sleep 1000"))).await.unwrap());
     assert_eq!((result.reason(), result.exit_code, result.success), (Reason::ToolTimeout, Some(-1), false));
     assert_eq!(result.output, "begun\n");
-    assert!(result.error.contains("1.5s"), "{result:?}");
+    assert!(result.error.contains("of 4s"), "{result:?}");
     all_gone(&sandbox).await;
     assert_eq!(sandbox.records().await[0].reason(), Reason::ToolTimeout);
 }
@@ -133,12 +133,7 @@ async fn a_caller_that_goes_away_kills_the_whole_tree() {
     assert!(!sandbox.records().await[0].finished);
     drop(stream);
     all_gone(&sandbox).await;
-    let end = Instant::now() + LONG;
-    while !sandbox.records().await[0].finished {
-        assert!(Instant::now() < end, "the record is never completed");
-        tokio::task::yield_now().await;
-    }
-    let record = sandbox.records().await.remove(0);
+    let record = sandbox.finished().await;
     assert_eq!((record.reason(), record.exit_code, record.success), (Reason::Cancelled, Some(-1), false));
 }
 
@@ -146,7 +141,7 @@ async fn a_caller_that_goes_away_kills_the_whole_tree() {
 async fn the_callers_deadline_kills_the_whole_tree() {
     let sandbox = Sandbox::open("").await;
     let request = bash(&format!("{STUBBORN} sleep 1000"));
-    let mut stream = sandbox.start_within(request, Duration::from_millis(1500)).await.unwrap();
+    let mut stream = sandbox.start_within(request, Duration::from_secs(4)).await.unwrap();
     let status = loop {
         match stream.message().await {
             Ok(Some(_)) => (),
@@ -199,7 +194,8 @@ async fn a_reader_that_stalls_holds_the_program_back_and_the_timeout_still_holds
     let pid = sandbox.content("pid").unwrap();
     until("it is killed", || !lives(&pid)).await;
     drop(stream);
-    let record = sandbox.records().await.remove(0);
+    let record = sandbox.finished().await;
+    assert_eq!(record.reason(), Reason::ToolTimeout);
     assert!(record.output_bytes < 2 * 1024 * 1024, "{}", record.output_bytes);
 }
 

@@ -54,7 +54,8 @@ impl Sandbox {
     pub(crate) async fn restart(mut self, tools: &str) -> Self {
         self.stop().await;
         // The rest of it goes: what the clients reach keeps the store open.
-        let Self { dir, .. } = self;
+        let Self { app: _, tools: tool_client, audit, dir } = self;
+        drop((tool_client, audit));
         Self::over(dir, tools).await
     }
 
@@ -120,6 +121,19 @@ impl Sandbox {
     /// The books, newest first.
     pub(crate) async fn records(&self) -> Vec<AuditRecord> {
         self.audit.clone().query_audit(QueryAuditRequest::default()).await.unwrap().into_inner().records
+    }
+
+    /// The newest record, once it is complete.
+    pub(crate) async fn finished(&self) -> AuditRecord {
+        let end = Instant::now() + LONG;
+        loop {
+            let record = self.records().await.remove(0);
+            if record.finished {
+                return record;
+            }
+            assert!(Instant::now() < end, "the record is never completed");
+            tokio::task::yield_now().await;
+        }
     }
 }
 
