@@ -1,6 +1,7 @@
 //! Tells the ledger how attempts ended, off the caller's path: retried, and spooled to disk while the ledger is away.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -70,7 +71,7 @@ pub(crate) struct Settler {
 #[derive(Debug)]
 struct Shared {
     ledger: Arc<dyn Ledger>,
-    spool: Spool,
+    spool: Arc<Spool>,
     /// The last call failed for want of a ledger: no use to try each ending several times.
     away: AtomicBool,
     /// There may be something to replay.
@@ -83,7 +84,13 @@ impl Settler {
     pub(crate) fn start(ledger: Arc<dyn Ledger>, spool: Spool, tasks: &Tasks) -> Self {
         let (queue, endings) = channel(QUEUE);
         let stopping = tasks.stopping().clone();
-        let shared = Arc::new(Shared { ledger, spool, away: AtomicBool::new(false), replay: Notify::new(), stopping });
+        let shared = Arc::new(Shared {
+            ledger,
+            spool: Arc::new(spool),
+            away: AtomicBool::new(false),
+            replay: Notify::new(),
+            stopping,
+        });
         tasks.spawn(deliver_all(Arc::clone(&shared), endings));
         tasks.spawn(replay_all(Arc::clone(&shared)));
         Self { queue, shared }
@@ -93,7 +100,7 @@ impl Settler {
     pub(crate) fn submit(&self, ending: Ending) {
         // Full or stopped: the disk takes it. That blocks this thread for one sync, and is rare by construction.
         if let Err(refused) = self.queue.try_send(ending) {
-            self.shared.keep(&refused.into_inner());
+            keep(&self.shared.spool, &refused.into_inner());
         }
     }
 }
@@ -116,7 +123,7 @@ async fn deliver_all(shared: Arc<Shared>, endings: Receiver<Ending>) {
 
 async fn replay_all(shared: Arc<Shared>) {
     while !shared.stopping.is_cancelled() {
-        if !shared.spool.is_empty()
+        if shared.on_disk(|spool| !spool.is_empty()).await == Some(true)
             && let Err(error) = shared.replay().await
         {
             tracing::debug!(%error, "the spool waits for the ledger");
@@ -149,9 +156,9 @@ impl Shared {
                 if !self.away.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "the ledger can't be reached; settlements go to disk until it is back");
                 }
-                self.keep(&ending);
+                self.on_disk(move |spool| keep(spool, &ending)).await;
             }
-            Err(error) => self.refused(&ending, &error),
+            Err(error) => drop(self.on_disk(move |spool| refused(spool, &ending, &error)).await),
         }
     }
 
@@ -169,47 +176,65 @@ impl Shared {
         tokio::time::timeout(timeout, call).await.unwrap_or_else(late)
     }
 
-    /// The ledger will not take it, now or later.
-    fn refused(&self, ending: &Ending, error: &Error) {
-        // A hold that isn't there, or is settled already, needs no release.
-        if !matches!(ending.what, What::Settle(_)) {
-            tracing::debug!(%error, "a release was not needed");
-            return;
-        }
-        let line = record(ending).and_then(|record| serde_json::to_string(&record).ok()).unwrap_or_default();
-        if let Err(io) = self.spool.reject(&line, &error.to_string()) {
-            tracing::error!(%io, %error, ?ending, "a settlement is lost");
-        }
+    /// Works with the disk on a thread that may block. `None` when the process is ending.
+    async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce(&Spool) -> T + Send + 'static) -> Option<T> {
+        let spool = Arc::clone(&self.spool);
+        tokio::task::spawn_blocking(move || work(&spool)).await.ok()
     }
 
-    /// Writes an ending to disk.
-    fn keep(&self, ending: &Ending) {
-        let Some(record) = record(ending) else { return };
-        if let Err(error) = self.spool.append(&record) {
-            // The hold will expire into an assumed record.
-            tracing::error!(%error, ?ending, "a settlement can't be spooled and is lost");
-        }
+    async fn read_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Spool) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let broken = |why: String| Error::internal(format!("the spool can't be read: {why}"));
+        let done = self.on_disk(work).await.ok_or_else(|| broken("interrupted".into()))?;
+        done.map_err(|error| broken(error.to_string()))
     }
 
     /// Delivers what is on disk, until the ledger is away again.
     async fn replay(&self) -> Result<()> {
-        let broken = |error: std::io::Error| Error::internal(format!("the spool can't be read: {error}"));
-        for segment in self.spool.sealed().map_err(broken)? {
-            for record in self.spool.read(&segment).map_err(broken)? {
+        for segment in self.read_disk(Spool::sealed).await? {
+            let path = segment.clone();
+            for record in self.read_disk(move |spool| spool.read(&path)).await? {
                 let Some(ending) = ending(&record) else {
-                    self.spool.reject(&record.message, "not a message of the ledger").map_err(broken)?;
+                    self.on_disk(move |spool| reject(spool, &record, "not a message of the ledger")).await;
                     continue;
                 };
                 match self.send(&ending, TIMEOUT).await {
                     Ok(()) => {}
                     Err(error) if is_transient(&error) => return Err(error),
-                    Err(error) => self.refused(&ending, &error),
+                    Err(error) => drop(self.on_disk(move |spool| refused(spool, &ending, &error)).await),
                 }
             }
-            self.spool.remove(&segment).map_err(broken)?;
+            self.read_disk(move |spool| spool.remove(&segment)).await?;
         }
         self.away.store(false, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// Writes an ending to disk.
+fn keep(spool: &Spool, ending: &Ending) {
+    let Some(record) = record(ending) else { return };
+    if let Err(error) = spool.append(&record) {
+        // The hold will expire into an assumed record.
+        tracing::error!(%error, ?ending, "a settlement can't be spooled and is lost");
+    }
+}
+
+/// The ledger will not take it, now or later.
+fn refused(spool: &Spool, ending: &Ending, error: &Error) {
+    match record(ending) {
+        Some(record) if matches!(ending.what, What::Settle(_)) => reject(spool, &record, &error.to_string()),
+        // A hold that isn't there, or is settled already, needs no release.
+        _ => tracing::debug!(%error, "a release was not needed"),
+    }
+}
+
+fn reject(spool: &Spool, record: &Record, why: &str) {
+    let line = serde_json::to_string(record).unwrap_or_default();
+    if let Err(error) = spool.reject(&line, why) {
+        tracing::error!(%error, why, line, "a settlement is lost");
     }
 }
 

@@ -14,7 +14,7 @@ use super::answer;
 use crate::{
     app::Gateway,
     attempt::Attempt,
-    driver::{self, Clock, Wait},
+    driver::{self, Clock, MAX_VECTORS_BYTES, Wait},
     error::Failure,
     plan::Plan,
 };
@@ -51,7 +51,7 @@ async fn exchange(plan: &Plan, count: usize, attempt: &mut Attempt) -> Result<Em
     attempt.sent();
     let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
     let response = upstream.send(plan.http.clone(), attempt.id, &attempt.key, &clock, Wait::Whole).await?;
-    let body = driver::collect(response, &clock).await?;
+    let body = driver::collect(response, &clock, MAX_VECTORS_BYTES).await?;
     let embeddings = upstream.adapter().embeddings(&body, count).map_err(Failure::of_answer)?;
     let tokens = embeddings.input_tokens.map(|input| TokenCounts { fresh_input: input, ..TokenCounts::default() });
     attempt.told(tokens);

@@ -3,6 +3,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use bytes::Bytes;
 use futures::{FutureExt as _, Stream, stream};
 use reqwest::Response;
 use tutti_error::{Error, Reason, Result};
@@ -62,6 +63,14 @@ struct Reading {
     bytes: usize,
 }
 
+impl Reading {
+    async fn wait(&mut self, has_output: bool) -> Result<Option<Bytes>, Failure> {
+        let begun = has_output || self.bytes > BEGUN_BYTES;
+        let wait = if begun { Wait::Next } else { Wait::FirstToken };
+        self.clock.wait(wait, next_piece(&mut self.response)).await?
+    }
+}
+
 impl Generating {
     /// Reserves the cost; the request is sent when the stream is first polled.
     ///
@@ -116,11 +125,18 @@ impl Generating {
         Ok(Reading { response, decoder: upstream.adapter().stream(&plan.target), clock, bytes: 0 })
     }
 
-    /// Waits for the next piece, then takes what else is there already.
+    /// Takes the next piece; for a reader that is behind, whatever else is there too.
     async fn read(&mut self, mut reading: Box<Reading>) {
-        let begun = self.output_bytes > 0 || reading.bytes > BEGUN_BYTES;
-        let wait = if begun { Wait::Next } else { Wait::FirstToken };
-        let mut piece = reading.clock.wait(wait, next_piece(&mut reading.response)).await.and_then(|piece| piece);
+        // What is ready needs no waiting, so only this bounds a provider that is never behind.
+        if let Err(failure) = reading.clock.check() {
+            return self.fail(&reading.decoder.partial(), failure);
+        }
+        let ready = next_piece(&mut reading.response).now_or_never();
+        let is_behind = ready.is_some();
+        let mut piece = match ready {
+            Some(piece) => piece,
+            None => reading.wait(self.output_bytes > 0).await,
+        };
         loop {
             let taken = match piece {
                 Ok(Some(bytes)) => self.take(&mut reading, &bytes),
@@ -130,10 +146,10 @@ impl Generating {
             if let Err(failure) = taken {
                 return self.fail(&reading.decoder.partial(), failure);
             }
-            if self.queued_bytes >= MERGED_BYTES || self.queue.len() >= READ_AHEAD {
+            if !is_behind || self.queued_bytes >= MERGED_BYTES || self.queue.len() >= READ_AHEAD {
                 break;
             }
-            match next_piece(&mut reading.response).now_or_never() {
+            match also_there(&mut reading.response).await {
                 Some(next) => piece = next,
                 None => break,
             }
@@ -239,4 +255,14 @@ impl Generating {
         let done = answer::response(&self.plan, completion, finish, vec![closed], first_token);
         self.queue.push_back(WireEvent::Done(done));
     }
+}
+
+/// The next piece if it came already. The connection hands pieces over one by one from a task of its own, which gets a
+/// turn for it.
+async fn also_there(response: &mut Response) -> Option<Result<Option<Bytes>, Failure>> {
+    if let Some(piece) = next_piece(response).now_or_never() {
+        return Some(piece);
+    }
+    tokio::task::yield_now().await;
+    next_piece(response).now_or_never()
 }

@@ -11,7 +11,7 @@ use super::answer;
 use crate::{
     app::Gateway,
     attempt::Attempt,
-    driver::{self, Clock, Wait},
+    driver::{self, Clock, MAX_BODY_BYTES, Wait},
     error::Failure,
     plan::{Expectation, Plan},
 };
@@ -53,7 +53,7 @@ async fn exchange(
     attempt.sent();
     let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
     let response = upstream.send(plan.http.clone(), attempt.id, &attempt.key, &clock, Wait::Whole).await?;
-    let body = driver::collect(response, &clock).await?;
+    let body = driver::collect(response, &clock, MAX_BODY_BYTES).await?;
     let completion = upstream.adapter().completion(&body, &plan.target).map_err(|error| {
         let failure = Failure::of_answer(error);
         if failure.error.reason == Reason::MalformedOutput {

@@ -12,8 +12,10 @@ use super::{
 };
 use crate::error::Failure;
 
-/// The largest answer that is taken.
+/// The largest answer of a generation that is taken.
 pub(crate) const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
+/// The largest answer with vectors that is taken: as text, they are several times as long as in a message of ours.
+pub(crate) const MAX_VECTORS_BYTES: usize = 128 * 1024 * 1024;
 /// The largest error body that is read; what comes after says no more.
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// For the body of an error, whose status is known already.
@@ -31,15 +33,15 @@ pub(crate) async fn next_piece(response: &mut Response) -> Result<Option<Bytes>,
 /// A whole body.
 ///
 /// # Errors
-/// TRUNCATED, a timeout, or MALFORMED_OUTPUT when it is larger than [`MAX_BODY_BYTES`].
-pub(crate) async fn collect(mut response: Response, clock: &Clock) -> Result<Bytes, Failure> {
+/// TRUNCATED, a timeout, or MALFORMED_OUTPUT when it is larger than `most` bytes.
+pub(crate) async fn collect(mut response: Response, clock: &Clock, most: usize) -> Result<Bytes, Failure> {
     let mut body = BytesMut::new();
     // Providers that send the head early may still think for long; once the body has begun, it should flow.
     let mut wait = Wait::Whole;
     while let Some(piece) = clock.wait(wait, next_piece(&mut response)).await?? {
         wait = Wait::Next;
-        if body.len() + piece.len() > MAX_BODY_BYTES {
-            return Err(Failure::new(Reason::MalformedOutput, "the answer is larger than 32 MiB"));
+        if body.len() + piece.len() > most {
+            return Err(Failure::new(Reason::MalformedOutput, format!("the answer is larger than {most} bytes")));
         }
         body.extend_from_slice(&piece);
     }

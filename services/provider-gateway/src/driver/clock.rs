@@ -50,6 +50,16 @@ impl Clock {
         tokio::time::timeout_at(at.into(), future).await.map_err(|_| self.failure(reason))
     }
 
+    /// Whether there is time left at all.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let over = self.bounds(Wait::Whole, now).into_iter().flatten().filter(|(at, _)| *at <= now);
+        match over.min_by_key(|(at, _)| *at) {
+            Some((_, reason)) => Err(self.failure(reason)),
+            None => Ok(()),
+        }
+    }
+
     fn bounds(&self, wait: Wait, now: Instant) -> [Option<(Instant, Reason)>; 3] {
         let of_wait = match wait {
             Wait::Whole => None,

@@ -66,3 +66,21 @@ async fn a_process_that_stops_settles_what_ran() {
     let books = world.ledger.books();
     assert_eq!((books.reserved.len(), books.settled.len()), (1, 1), "nothing was left when it had stopped");
 }
+
+#[tokio::test]
+async fn a_caller_that_leaves_while_the_cost_is_reserved_leaves_no_hold() {
+    let world = World::start().await;
+    world.ledger.books().slow = true;
+    let mut client = world.client.clone();
+    let mut call = Box::pin(client.generate(ask("openai", "hi")));
+    let reserved = world.ledger.wait_for(|books| (!books.reserved.is_empty()).then_some(()));
+    tokio::select! {
+        answer = &mut call => panic!("{answer:?}"),
+        () = reserved => {}
+    }
+    drop(call);
+    world.ledger.gate.notify_one();
+    world.ledger.balanced().await;
+    assert_eq!(world.ledger.books().released.len(), 1);
+    assert_eq!(world.sim.stats().requests, 0);
+}

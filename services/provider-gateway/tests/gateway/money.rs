@@ -2,12 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::Code;
+use provider_gateway::clients::ledger::Ledger as _;
+use tonic::{Code, Request, Response, Status};
 use tutti_client::Channel;
 use tutti_error::Reason;
-use tutti_proto::gateway::v1::gateway_service_client::GatewayServiceClient;
+use tutti_layers::CallContext;
+use tutti_proto::{
+    gateway::v1::GenerateRequest,
+    ledger::v1::{
+        GetUsageRequest, GetUsageResponse, ListUsageRequest, ListUsageResponse, ReleaseRequest, ReleaseResponse,
+        ReserveRequest, ReserveResponse, SettleRequest, SettleResponse,
+        ledger_service_server::{LedgerService, LedgerServiceServer},
+    },
+    llm::v1::Attribution,
+};
+use tutti_server::Services;
+use tutti_types::{Deadline, Scope};
 
-use crate::support::{LONG, World, ask, client, reason, start};
+use crate::support::{FakeLedger, LONG, World, ask, client, reason, start};
 
 #[tokio::test]
 async fn without_a_hold_there_is_no_attempt() {
@@ -35,10 +47,63 @@ async fn a_ledger_that_cannot_be_reached_refuses_the_call() {
     let nobody = Channel::connect(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     drop(listener);
     let app = provider_gateway::App::start(world.config.clone(), world.dir.path(), nobody).await.unwrap();
-    let mut client = GatewayServiceClient::new(Channel::in_process(app.services().stack(LONG)));
-    let status = client.generate(ask("openai", "hi")).await.unwrap_err();
+    let status = client(&app).generate(ask("openai", "hi")).await.unwrap_err();
     assert_eq!((reason(&status), status.code()), (Reason::ServiceUnavailable, Code::Unavailable));
     assert_eq!(world.sim.stats().requests, 0);
+    app.stop(LONG).await;
+}
+
+/// The fake ledger as a server.
+struct Served(Arc<FakeLedger>);
+
+#[tonic::async_trait]
+impl LedgerService for Served {
+    async fn reserve(&self, request: Request<ReserveRequest>) -> Result<Response<ReserveResponse>, Status> {
+        let context = CallContext::of(&request);
+        self.0.reserve(request.into_inner(), &context).await?;
+        Ok(Response::new(ReserveResponse::default()))
+    }
+    async fn settle(&self, request: Request<SettleRequest>) -> Result<Response<SettleResponse>, Status> {
+        let context = CallContext::of(&request);
+        self.0.settle(request.into_inner(), &context).await?;
+        Ok(Response::new(SettleResponse::default()))
+    }
+    async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
+        let context = CallContext::of(&request);
+        self.0.release(request.into_inner(), &context).await?;
+        Ok(Response::new(ReleaseResponse::default()))
+    }
+    async fn get_usage(&self, _: Request<GetUsageRequest>) -> Result<Response<GetUsageResponse>, Status> {
+        Err(Status::unimplemented("not asked for by the gateway"))
+    }
+    async fn list_usage(&self, _: Request<ListUsageRequest>) -> Result<Response<ListUsageResponse>, Status> {
+        Err(Status::unimplemented("not asked for by the gateway"))
+    }
+}
+
+#[tokio::test]
+async fn the_ledger_is_told_over_grpc_on_whose_behalf() {
+    let world = World::start().await;
+    let server = Services::default().with(LedgerServiceServer::new(Served(Arc::clone(&world.ledger))));
+    let ledger = Channel::in_process(server.stack(LONG));
+    let app = provider_gateway::App::start(world.config.clone(), world.dir.path(), ledger).await.unwrap();
+    let scope = Scope { org: "acme".into(), principal: "alice".into() };
+    let context = CallContext { scope: scope.clone(), deadline: Deadline::after(LONG) };
+    let attribution = Attribution { project: "apollo".into(), ..Default::default() };
+    let request = GenerateRequest { attribution: Some(attribution.clone()), ..ask("openai", "hi") };
+    let mut gateway = client(&app);
+    gateway.generate(tutti_client::request(request, &context)).await.unwrap();
+    let settled = world.ledger.only_settlement().await;
+    let (reserve, seen) = world.ledger.books().reserved[&settled.attempt_id].clone();
+    assert_eq!((seen, reserve.attribution), (scope, Some(attribution)));
+    let left = tutti_types::time::to_unix_micros(&reserve.expires_at.unwrap())
+        - tutti_types::time::unix_micros(std::time::SystemTime::now());
+    let expected = i64::try_from((LONG + Duration::from_secs(30)).as_micros()).unwrap();
+    assert!((expected - 5_000_000..=expected).contains(&left), "the deadline and 30 s: {left}");
+    // A refusal passes through both hops as it is.
+    world.ledger.books().refusal = Some(Reason::BudgetExceeded);
+    let status = gateway.generate(ask("openai", "hi")).await.unwrap_err();
+    assert_eq!((reason(&status), status.code()), (Reason::BudgetExceeded, Code::ResourceExhausted));
     app.stop(LONG).await;
 }
 

@@ -37,6 +37,8 @@ pub(crate) const FORMATS: [&str; 4] = ["openai", "anthropic", "gemini", "ollama"
 pub(crate) struct FakeLedger {
     books: Mutex<Books>,
     changed: Notify,
+    /// Lets a reservation that waits go on.
+    pub(crate) gate: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +50,8 @@ pub(crate) struct Books {
     pub(crate) refusal: Option<Reason>,
     /// Answers settlements and releases as if it were gone.
     pub(crate) away: bool,
+    /// Reservations are durable and then wait at the gate with their answer.
+    pub(crate) slow: bool,
 }
 
 impl FakeLedger {
@@ -63,7 +67,8 @@ impl FakeLedger {
     pub(crate) async fn wait_for<T>(&self, condition: impl Fn(&Books) -> Option<T>) -> T {
         let waiting = async {
             loop {
-                let changed = self.changed.notified();
+                let mut changed = std::pin::pin!(self.changed.notified());
+                changed.as_mut().enable();
                 if let Some(found) = condition(&self.books()) {
                     return found;
                 }
@@ -105,11 +110,14 @@ impl FakeLedger {
 #[async_trait]
 impl Ledger for FakeLedger {
     async fn reserve(&self, request: ReserveRequest, context: &CallContext) -> Result<()> {
-        let mut books = self.books();
-        if let Some(reason) = books.refusal {
+        if let Some(reason) = self.books().refusal {
             return Err(Error::new(reason, "refused"));
         }
-        books.reserved.insert(request.attempt_id.clone(), (request, context.scope.clone()));
+        self.books().reserved.insert(request.attempt_id.clone(), (request, context.scope.clone()));
+        self.changed.notify_waiters();
+        if self.books().slow {
+            self.gate.notified().await;
+        }
         Ok(())
     }
 

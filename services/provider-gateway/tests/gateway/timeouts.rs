@@ -102,3 +102,19 @@ async fn the_limit_of_a_run_bounds_the_call() {
     assert_eq!(reason(&status), Reason::DeadlineExceeded);
     world.ledger.balanced().await;
 }
+
+#[tokio::test]
+async fn no_connection_in_time_is_released() {
+    // Takes the connection and then says nothing, so that TLS never begins.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let world = World::with(|backend| {
+        backend.timeouts.connect = SHORT;
+        backend.base_url = Some(format!("https://{address}/v1"));
+    })
+    .await;
+    let status = world.generate(ask("openai", "hi")).await.unwrap_err();
+    assert_eq!((reason(&status), status.code()), (Reason::ConnectTimeout, Code::Unavailable));
+    world.ledger.balanced().await;
+    assert_eq!(world.ledger.books().released.len(), 1);
+}
