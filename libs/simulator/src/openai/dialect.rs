@@ -71,11 +71,11 @@ impl Dialect {
     }
 
     /// The identifier of a call. Ids of this simulator are told apart from foreign ones by
-    /// `sim`, and those made after reasoning by `simr`: their reasoning must come back.
+    /// `sim`, and those made after reasoning that must come back by `simr`.
     pub(crate) fn call_id(self, call: &ToolCall, thought: bool) -> String {
         match self {
             Self::Mistral => call.key.clone(),
-            _ if thought => format!("call_simr{}", call.key),
+            Self::DeepSeek | Self::Kimi if thought => format!("call_simr{}", call.key),
             _ => format!("call_sim{}", call.key),
         }
     }

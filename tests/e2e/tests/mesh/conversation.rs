@@ -22,7 +22,8 @@ fn turn(number: usize, backend: &str) -> ChatRequest {
 
 #[tokio::test]
 async fn twenty_turns_over_all_formats_lose_nothing() {
-    let mesh = Mesh::start().await;
+    // Twenty turns with tools are more messages than a view has by default.
+    let mesh = Mesh::start_with("[context]\nsession_max_messages = 200\n").await;
     let workspace = mesh.process.scratch().data_dir().join("workspaces/default");
     std::fs::write(workspace.join("note.txt"), "the note says tangerine").unwrap();
     let mut expected_tools = 0;
@@ -139,6 +140,10 @@ async fn a_system_message_and_json_reach_every_format() {
         let text = mesh.chat(chat).await.unwrap_or_else(|e| panic!("{backend}: {e:?}")).message.unwrap().text;
         assert!(text.contains("be terse"), "{backend}: {text}");
 
+        if backend == "deepseek" {
+            // It knows no schemas: the adapter puts the schema into the prompt, which no simulator understands.
+            continue;
+        }
         let mut chat = ask(backend, "give me a person");
         let schema_json = r#"{"type":"object","properties":{"name":{"type":"string"},"age":{"type":"integer"}},
             "required":["name","age"],"additionalProperties":false}"#;
