@@ -379,6 +379,10 @@ impl Turn {
 
     async fn warn(&mut self, warnings: Vec<String>) {
         for text in warnings {
+            // Each round of tools may say the same again.
+            if self.tally.warnings.contains(&text) {
+                continue;
+            }
             self.outbox.push(Event::Warning(Warning { text: text.clone() })).await;
             self.tally.warnings.push(text);
         }

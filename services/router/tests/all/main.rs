@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod chat;
 #[cfg(test)]
+mod deadlines;
+#[cfg(test)]
 mod mesh;
 #[cfg(test)]
 mod personas;

@@ -64,6 +64,10 @@ impl Mesh {
         Self { app, seen, channel }
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub(crate) fn router(&self) -> RouterServiceClient<Channel> {
         RouterServiceClient::new(self.channel.clone())
     }
