@@ -17,7 +17,7 @@ use tutti_types::{AttemptId, TokenCounts, UnitPrices, time};
 use crate::{
     app::Gateway,
     domain::estimate,
-    driver::Key,
+    driver::{Key, OnWire},
     error::{Failure, Spent},
     plan::Plan,
     settle::{Ending, Settler, What},
@@ -36,6 +36,7 @@ pub(crate) struct Attempt {
     plan: Arc<Plan>,
     settler: Settler,
     stage: Stage,
+    on_wire: OnWire,
     started: Instant,
     started_at: SystemTime,
     first_output: Option<Duration>,
@@ -49,7 +50,7 @@ pub(crate) struct Attempt {
 enum Stage {
     /// There is a hold; nothing was sent.
     Held,
-    /// The request may have reached the provider.
+    /// The request is under way; once it is on the wire the provider may have got it.
     Sent,
     /// The ledger is told.
     Closed,
@@ -98,6 +99,7 @@ impl Attempt {
             plan,
             settler,
             stage: Stage::Held,
+            on_wire: OnWire::default(),
             started: Instant::now(),
             started_at: SystemTime::now(),
             first_output: None,
@@ -117,11 +119,12 @@ impl Attempt {
         Err(error)
     }
 
-    /// From here on the provider may have got the request.
-    pub(crate) fn sent(&mut self) {
+    /// It is about to be sent; what is returned says later whether it really left.
+    pub(crate) fn sending(&mut self) -> OnWire {
         self.stage = Stage::Sent;
         self.started = Instant::now();
         self.started_at = SystemTime::now();
+        self.on_wire.clone()
     }
 
     /// Notes output as it comes.
@@ -200,8 +203,10 @@ impl Attempt {
         let prices = self.prices(&outcome.tokens);
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Closed => {}
-            Stage::Held => self.submit(What::Release(self.release(outcome.reason))),
-            Stage::Sent => self.submit(What::Settle(Box::new(self.settlement(outcome, &prices)))),
+            Stage::Sent if self.on_wire.is_set() => {
+                self.submit(What::Settle(Box::new(self.settlement(outcome, &prices))));
+            }
+            Stage::Held | Stage::Sent => self.submit(What::Release(self.release(outcome.reason))),
         }
         let usage = outcome.tokens.usage(prices.cost(&outcome.tokens), outcome.estimated || prices.estimated);
         wire::Attempt {
@@ -223,6 +228,9 @@ impl Attempt {
 
     /// What was used: as told, else estimated. True when we counted.
     fn tokens(&self) -> (TokenCounts, bool) {
+        if !self.on_wire.is_set() {
+            return (TokenCounts::default(), false);
+        }
         let counted = estimate::tokens_of_chars(self.received_chars);
         match self.told {
             // Providers tell the input first and the output at the end, with a small count in between: when far more

@@ -27,7 +27,11 @@ pub(crate) async fn print(mesh: &Mesh, address: SocketAddr, data_dir: &Path) -> 
 }
 
 fn text(listed: &ListBackendsResponse, names: &[&str], address: SocketAddr, data_dir: &Path) -> String {
-    let mut out = format!("tutti is ready at http://{address}\n\n  services  {}\n  data      {}\n", names.join("\n            "), data_dir.display());
+    let mut out = format!(
+        "tutti is ready at http://{address}\n\n  services  {}\n  data      {}\n",
+        names.join("\n            "),
+        data_dir.display()
+    );
     let mut left = Vec::new();
     for (place, backend) in listed.backends.iter().filter(|b| b.usable).enumerate() {
         let label = if place == 0 { "backends" } else { "" };
@@ -42,7 +46,11 @@ fn text(listed: &ListBackendsResponse, names: &[&str], address: SocketAddr, data
     if listed.backends.iter().any(|b| b.usable && b.simulator) {
         out.push_str("\n  There is a simulator among the backends: its answers are scripted. Set ANTHROPIC_API_KEY, OPENAI_API_KEY,\n  GEMINI_API_KEY … or start Ollama, to talk to models.\n");
     }
-    let option = if address == SocketAddr::from(([127, 0, 0, 1], 7070)) { String::new() } else { format!(" --address http://{address}") };
+    let option = if address == SocketAddr::from(([127, 0, 0, 1], 7070)) {
+        String::new()
+    } else {
+        format!(" --address http://{address}")
+    };
     out.push_str(&format!(
         "\n  first call\n    tutti chat{option} \"hello\"\n    grpcurl -plaintext -d '{{\"messages\":[{{\"role\":\"ROLE_USER\",\"text\":\"hello\"}}]}}' \\\n      {address} tutti.router.v1.RouterService/Chat\n\n"
     ));
@@ -57,7 +65,12 @@ mod tests {
 
     #[test]
     fn a_simulator_is_named_as_such() {
-        let backend = |name: &str, usable, simulator| BackendStatus { name: name.into(), usable, simulator, ..Default::default() };
+        let backend = |name: &str, usable, simulator| BackendStatus {
+            name: name.into(),
+            usable,
+            simulator,
+            ..Default::default()
+        };
         let mut listed = ListBackendsResponse {
             backends: vec![backend("claude", false, false), backend("simulator", true, true)],
             ..Default::default()

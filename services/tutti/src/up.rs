@@ -71,7 +71,8 @@ async fn choose_backends(gateway: &mut provider_gateway::Config) -> Result<Optio
     };
     let mut running = None;
     if !backends.iter().any(usable) || backends.iter().any(|b| b.provider == ProviderKind::Simulator) {
-        let handle = Simulator::start(SimConfig::new()).await.map_err(|e| Error::internal(format!("simulator: {e}")))?;
+        let handle =
+            Simulator::start(SimConfig::new()).await.map_err(|e| Error::internal(format!("simulator: {e}")))?;
         add_simulator(&mut backends, &format!("{}/v1", handle.url()));
         running = Some(handle);
     }

@@ -48,9 +48,9 @@ pub(crate) async fn embed(gateway: &Gateway, plan: Plan, count: usize) -> Result
 
 async fn exchange(plan: &Plan, count: usize, attempt: &mut Attempt) -> Result<Embeddings, Failure> {
     let upstream = plan.backend.upstream().map_err(|error| Failure::unreached(error.reason(), error.message()))?;
-    attempt.sent();
+    let on_wire = attempt.sending();
     let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
-    let response = upstream.send(plan.http.clone(), attempt.id, &attempt.key, &clock, Wait::Whole).await?;
+    let response = upstream.send(plan.http.clone(), attempt.id, &attempt.key, on_wire, &clock, Wait::Whole).await?;
     let body = driver::collect(response, &clock, MAX_VECTORS_BYTES).await?;
     let embeddings = upstream.adapter().embeddings(&body, count).map_err(Failure::of_answer)?;
     let tokens = embeddings.input_tokens.map(|input| TokenCounts { fresh_input: input, ..TokenCounts::default() });

@@ -118,10 +118,11 @@ impl Generating {
     async fn send(&mut self) -> Result<Reading, Failure> {
         let plan = Arc::clone(&self.plan);
         let upstream = plan.backend.upstream().map_err(|error| Failure::unreached(error.reason(), error.message()))?;
-        self.attempt.sent();
+        let on_wire = self.attempt.sending();
         let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
         let http = plan.http.clone();
-        let response = upstream.send(http, self.attempt.id, &self.attempt.key, &clock, Wait::FirstToken).await?;
+        let response =
+            upstream.send(http, self.attempt.id, &self.attempt.key, on_wire, &clock, Wait::FirstToken).await?;
         Ok(Reading { response, decoder: upstream.adapter().stream(&plan.target), clock, bytes: 0 })
     }
 

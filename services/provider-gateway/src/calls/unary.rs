@@ -50,9 +50,9 @@ async fn exchange(
     attempt: &mut Attempt,
 ) -> Result<(Completion, Bytes), Failure> {
     let upstream = plan.backend.upstream().map_err(|error| Failure::unreached(error.reason(), error.message()))?;
-    attempt.sent();
+    let on_wire = attempt.sending();
     let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
-    let response = upstream.send(plan.http.clone(), attempt.id, &attempt.key, &clock, Wait::Whole).await?;
+    let response = upstream.send(plan.http.clone(), attempt.id, &attempt.key, on_wire, &clock, Wait::Whole).await?;
     let body = driver::collect(response, &clock, MAX_BODY_BYTES).await?;
     let completion = upstream.adapter().completion(&body, &plan.target).map_err(|error| {
         let failure = Failure::of_answer(error);

@@ -1,8 +1,18 @@
 //! Bodies, bounded.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
 use reqwest::Response;
 use tutti_error::Reason;
 
@@ -20,6 +30,46 @@ pub(crate) const MAX_VECTORS_BYTES: usize = 128 * 1024 * 1024;
 const MAX_ERROR_BYTES: usize = 64 * 1024;
 /// For the body of an error, whose status is known already.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whether a request has begun to leave this machine: until then the provider can't have seen it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OnWire(Arc<AtomicBool>);
+
+impl OnWire {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A request's body that notes when a connection takes it, which is when its head is written too.
+pub(super) struct Outgoing {
+    bytes: Option<Bytes>,
+    on_wire: OnWire,
+}
+
+impl Outgoing {
+    pub(super) fn new(bytes: Bytes, on_wire: OnWire) -> Self {
+        Self { bytes: Some(bytes), on_wire }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.on_wire.0.store(true, Ordering::Release);
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+    }
+}
 
 /// The next bytes of a body; `None` at its end.
 pub(crate) async fn next_piece(response: &mut Response) -> Result<Option<Bytes>, Failure> {

@@ -15,7 +15,7 @@ use tutti_providers::{Adapter, Credential, HttpRequest};
 use tutti_types::AttemptId;
 
 use super::{
-    body,
+    body::{self, OnWire, Outgoing},
     clock::{Clock, Wait},
 };
 use crate::error::Failure;
@@ -87,7 +87,7 @@ impl Upstream {
         self.keys[turn % self.keys.len()].clone()
     }
 
-    /// Sends a request and waits for the head of a successful answer.
+    /// Sends a request and waits for the head of a successful answer. `on_wire` is set when it begins to leave.
     ///
     /// # Errors
     /// No connection, no answer in time, or the provider's refusal, classed.
@@ -96,6 +96,7 @@ impl Upstream {
         request: HttpRequest,
         attempt: AttemptId,
         key: &Key,
+        on_wire: OnWire,
         clock: &Clock,
         wait: Wait,
     ) -> Result<Response, Failure> {
@@ -104,7 +105,7 @@ impl Upstream {
         let method = if request.body.is_some() { Method::POST } else { Method::GET };
         let mut outgoing = self.client.request(method, url).headers(headers);
         if let Some(body) = request.body {
-            outgoing = outgoing.body(body);
+            outgoing = outgoing.body(reqwest::Body::wrap(Outgoing::new(body, on_wire)));
         }
         let response = clock.wait(wait, outgoing.send()).await?.map_err(|error| transport_failure(&error))?;
         if response.status().is_success() {

@@ -13,7 +13,7 @@ use crate::{
     app::Gateway,
     backends::{self, Backend},
     domain::resolve::Resolved,
-    driver::{Clock, Wait},
+    driver::{Clock, OnWire, Wait},
 };
 
 /// For one probe.
@@ -49,7 +49,8 @@ async fn probe(backend: &Arc<Backend>, model: &Resolved, deadline: Deadline) {
     let Ok(upstream) = backend.upstream() else { return };
     let request = upstream.adapter().probe(&backend.target(model));
     let clock = Clock::start(&backend.config.timeouts, deadline);
-    let sent = upstream.send(request, AttemptId::generate(), &upstream.key(), &clock, Wait::Whole).await;
+    let sent =
+        upstream.send(request, AttemptId::generate(), &upstream.key(), OnWire::default(), &clock, Wait::Whole).await;
     match sent {
         Ok(_) => backend.observe(Ok(()), Some(clock.elapsed())),
         Err(mut failure) => {

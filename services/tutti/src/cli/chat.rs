@@ -8,7 +8,8 @@ use std::{
 use tutti_proto::{
     llm::v1::{FinishReason, Usage},
     router::v1::{
-        ChatResponse, ChatStreamRequest, RouteChosen, chat_stream_response::Event, router_service_client::RouterServiceClient,
+        ChatResponse, ChatStreamRequest, RouteChosen, chat_stream_response::Event,
+        router_service_client::RouterServiceClient,
     },
     sandbox::v1::{ToolOutput, ToolResult},
 };

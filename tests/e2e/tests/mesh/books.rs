@@ -35,7 +35,8 @@ async fn call(mesh: &Mesh, number: usize) {
             }
         }
         _ if backend == "openai" || backend == "ollama" => {
-            let asked = EmbedRequest { backend: backend.into(), inputs: vec!["a".into(), "b".into()], ..Default::default() };
+            let asked =
+                EmbedRequest { backend: backend.into(), inputs: vec!["a".into(), "b".into()], ..Default::default() };
             drop(mesh.gateway().embed(patient(asked)).await);
         }
         _ => drop(mesh.chat(ask(backend, "[[fault close]] gone")).await),
@@ -92,7 +93,11 @@ fn agree(record: &UsageRecord, upstream: &RequestRecord) {
     let input = tokens.fresh_input + tokens.cache_read + tokens.cache_write_5m + tokens.cache_write_1h;
     match (upstream.state, record.outcome()) {
         (RequestState::Finished, AttemptOutcome::Ok) if !record.tokens_estimated => {
-            assert_eq!((u64::try_from(input).unwrap(), output), (upstream.input_tokens, upstream.output_tokens), "{record:?}");
+            assert_eq!(
+                (u64::try_from(input).unwrap(), output),
+                (upstream.input_tokens, upstream.output_tokens),
+                "{record:?}"
+            );
         }
         (RequestState::Finished, AttemptOutcome::Ok) => {}
         (RequestState::Disconnected | RequestState::Finished, AttemptOutcome::Cancelled) => {
@@ -114,7 +119,12 @@ async fn sums_agree(mesh: &Mesh, records: &[UsageRecord]) {
         let of_backend = records.iter().filter(|r| r.backend == group.key[0] && r.state() == UsageState::Settled);
         let cost: i64 = of_backend.clone().map(|r| r.cost_nano_usd).sum();
         let totals = group.totals.unwrap();
-        assert_eq!((totals.attempts, totals.cost_nano_usd), (i64::try_from(of_backend.count()).unwrap(), cost), "{:?}", group.key);
+        assert_eq!(
+            (totals.attempts, totals.cost_nano_usd),
+            (i64::try_from(of_backend.count()).unwrap(), cost),
+            "{:?}",
+            group.key
+        );
         assert_eq!(totals.held_nano_usd, 0);
     }
 }

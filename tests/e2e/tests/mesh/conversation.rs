@@ -30,7 +30,8 @@ async fn twenty_turns_over_all_formats_lose_nothing() {
     for number in 0..20 {
         // Two turns with each backend, so that its own state is replayed to it at once and, later, beside foreign state.
         let backend = BACKENDS[(number / 2) % BACKENDS.len()];
-        let answer = mesh.chat(turn(number, backend)).await.unwrap_or_else(|e| panic!("turn {number} ({backend}): {e:?}"));
+        let answer =
+            mesh.chat(turn(number, backend)).await.unwrap_or_else(|e| panic!("turn {number} ({backend}): {e:?}"));
         assert_eq!(answer.finish_reason(), FinishReason::Stop, "turn {number} ({backend}): {answer:?}");
         assert_eq!(answer.backend, backend);
         assert!(answer.tool_results.iter().all(|r| r.success), "{:?}", answer.tool_results);
@@ -50,7 +51,8 @@ async fn twenty_turns_over_all_formats_lose_nothing() {
             assert!(told.contains(piece), "{backend} was not shown {piece:?}: {told}");
         }
     }
-    let records = mesh.audit().query_audit(patient(QueryAuditRequest { page_size: 100, ..Default::default() })).await.unwrap();
+    let records =
+        mesh.audit().query_audit(patient(QueryAuditRequest { page_size: 100, ..Default::default() })).await.unwrap();
     assert_eq!(records.into_inner().records.len(), 15);
 }
 
@@ -153,7 +155,8 @@ async fn a_system_message_and_json_reach_every_format() {
             ..Default::default()
         });
         let text = mesh.chat(chat).await.unwrap_or_else(|e| panic!("{backend}: {e:?}")).message.unwrap().text;
-        let person: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{backend}: {e}: {text}"));
+        let person: serde_json::Value =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{backend}: {e}: {text}"));
         assert!(person["age"].is_i64() && person["name"].is_string(), "{backend}: {text}");
     }
 }

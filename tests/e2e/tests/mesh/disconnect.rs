@@ -30,7 +30,10 @@ async fn a_dropped_stream_reaches_the_provider_at_once() {
 
         let records = mesh.settled(&request_id).await;
         let record = &records[0];
-        assert_eq!((records.len(), record.state(), record.outcome()), (1, UsageState::Settled, AttemptOutcome::Cancelled));
+        assert_eq!(
+            (records.len(), record.state(), record.outcome()),
+            (1, UsageState::Settled, AttemptOutcome::Cancelled)
+        );
         let output = record.tokens.unwrap().visible_output;
         assert!((1..200).contains(&output), "{backend}: {output} tokens of output");
         let upstream = mesh.sim.request(&record.attempt_id).unwrap();

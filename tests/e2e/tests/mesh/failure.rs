@@ -19,7 +19,9 @@ fn first_fails(fault: &str) -> ChatRequest {
 
 #[tokio::test]
 async fn another_backend_answers_when_one_fails_before_the_first_token() {
-    let mesh = Mesh::start_with("[orchestrator]\ndefault_backend = \"claude\"\nfallback_chain = [\"claude\", \"openai\"]\n").await;
+    let mesh =
+        Mesh::start_with("[orchestrator]\ndefault_backend = \"claude\"\nfallback_chain = [\"claude\", \"openai\"]\n")
+            .await;
     let faults = [
         ("status=500", Reason::ProviderError),
         ("status=529", Reason::ProviderError),
@@ -54,8 +56,7 @@ async fn another_backend_answers_when_one_fails_before_the_first_token() {
 #[tokio::test]
 async fn a_stream_that_breaks_after_a_token_ends_with_done_and_data_loss() {
     let mesh = Mesh::start().await;
-    let faults =
-        ["truncate_after=3", "cut_at=600", "error_after=3", "malformed_after=3"];
+    let faults = ["truncate_after=3", "cut_at=600", "error_after=3", "malformed_after=3"];
     for backend in BACKENDS {
         for fault in faults {
             let mut stream = mesh.stream(ask(backend, &format!("[[fault {fault}]] [[words 400]]"))).await;
@@ -91,10 +92,9 @@ async fn when_every_backend_fails_all_attempts_are_listed() {
 
 #[tokio::test]
 async fn timeouts_are_typed_and_settled() {
-    let mesh = Mesh::start_with(
-        "[backends.openai.timeouts]\nfirst_token = \"300ms\"\nidle = \"300ms\"\ntotal = \"2s\"\n",
-    )
-    .await;
+    let mesh =
+        Mesh::start_with("[backends.openai.timeouts]\nfirst_token = \"300ms\"\nidle = \"300ms\"\ntotal = \"2s\"\n")
+            .await;
     let cases = [
         ("[[fault head_ms=5000]] hello", Reason::FirstTokenTimeout, Code::Unavailable),
         ("[[fault ttft_ms=5000]] hello", Reason::FirstTokenTimeout, Code::Unavailable),

@@ -34,7 +34,8 @@ async fn an_address_that_others_can_reach_is_refused_without_authentication() {
     }
     for service in ["router", "provider-gateway", "context-memory", "tool-sandbox", "usage-ledger"] {
         let builder = Process::binary(service);
-        let peers = ["router", "gateway", "memory", "sandbox", "ledger"].map(|name| format!("{name} = \"http://127.0.0.1:9\"\n"));
+        let peers = ["router", "gateway", "memory", "sandbox", "ledger"]
+            .map(|name| format!("{name} = \"http://127.0.0.1:9\"\n"));
         builder.scratch().write_config("config.toml", &format!("[mesh]\n{}", peers.concat()));
         let (config, data) = (builder.scratch().config_dir(), builder.scratch().data_dir());
         let builder = builder.arg("--config-dir").arg(config).arg("--data-dir").arg(data);
@@ -93,7 +94,12 @@ async fn malformed_requests_name_their_field() {
     let mesh = Mesh::start().await;
     let call = |arguments: &str| Message {
         role: Role::Assistant.into(),
-        tool_calls: vec![ToolCall { id: "a".into(), name: "t".into(), arguments_json: arguments.into(), ..Default::default() }],
+        tool_calls: vec![ToolCall {
+            id: "a".into(),
+            name: "t".into(),
+            arguments_json: arguments.into(),
+            ..Default::default()
+        }],
         ..Default::default()
     };
     let with = |message: Message| ChatRequest { messages: vec![message], ..Default::default() };

@@ -6,9 +6,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tutti_client::Channel;
 use tutti_proto::{
     gateway::v1::gateway_service_client::GatewayServiceClient,
-    ledger::v1::{
-        ListUsageRequest, UsageFilter, UsageRecord, UsageState, ledger_service_client::LedgerServiceClient,
-    },
+    ledger::v1::{ListUsageRequest, UsageFilter, UsageRecord, UsageState, ledger_service_client::LedgerServiceClient},
     llm::v1::{Message, Role},
     memory::v1::session_service_client::SessionServiceClient,
     router::v1::{
@@ -148,7 +146,8 @@ pub(crate) fn configure(builder: &ProcessBuilder, sim: &SimHandle, more: &str) {
         more.to_owned(),
     ];
     builder.scratch().write_config("config.toml", &config.join("\n"));
-    let keys = ["claude", "openai", "gemini", "deepseek"].map(|name| format!("[{name}]\napi_key = \"sk-test-{name}-0123456789\"\n"));
+    let keys = ["claude", "openai", "gemini", "deepseek"]
+        .map(|name| format!("[{name}]\napi_key = \"sk-test-{name}-0123456789\"\n"));
     builder.scratch().write_config("credentials.toml", &keys.join("\n"));
 }
 
