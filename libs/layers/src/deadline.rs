@@ -83,7 +83,9 @@ where
         // Watches of health have no end of their own.
         if request.uri().path().starts_with("/grpc.health.") {
             let call = self.inner.call(request);
-            return Box::pin(async move { Ok(call.await?.map(|body| DeadlineBody { inner: Some(body), timer: None })) });
+            return Box::pin(
+                async move { Ok(call.await?.map(|body| DeadlineBody { inner: Some(body), timer: None })) },
+            );
         }
         let timeout = parse_grpc_timeout(request.headers()).unwrap_or(self.default);
         let deadline = Deadline::after(timeout);
@@ -182,7 +184,10 @@ mod tests {
     impl Body for Stalls {
         type Data = Bytes;
         type Error = std::convert::Infallible;
-        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
             if std::mem::replace(&mut self.0, true) {
                 return Poll::Pending;
             }

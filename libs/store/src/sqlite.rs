@@ -36,7 +36,9 @@ impl Sqlite {
         make_folder(dir).map_err(|e| failed(format!("can't make the data folder {shown}: {e}")))?;
         let lock = lock(&dir.join(format!("{name}.lock")))
             .map_err(|e| failed(format!("can't lock {shown}: {e}")))?
-            .ok_or_else(|| failed(format!("{shown} is in use by another process; stop it or choose another --data-dir")))?;
+            .ok_or_else(|| {
+                failed(format!("{shown} is in use by another process; stop it or choose another --data-dir"))
+            })?;
         let options = SqliteConnectOptions::new()
             .filename(dir.join(format!("{name}.db")))
             .create_if_missing(true)

@@ -20,7 +20,12 @@ pub enum LogFormat {
 pub fn init(level: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     // A reader of standard error that went away must not end the process: what can't be logged is lost.
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).with_ansi(std::io::stderr().is_terminal()).log_internal_errors(false);
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false);
     // The only failure is a logger that is set already, by a test or an embedding program: theirs wins.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use provider_gateway::clients::ledger::Ledger as _;
 use tonic::{Code, Request, Response, Status};
 use tutti_client::Channel;
-use tutti_error::Reason;
+use tutti_error::{Error, Reason};
 use tutti_layers::CallContext;
 use tutti_proto::{
     gateway::v1::GenerateRequest,
@@ -74,10 +74,10 @@ impl LedgerService for Served {
         Ok(Response::new(ReleaseResponse::default()))
     }
     async fn get_usage(&self, _: Request<GetUsageRequest>) -> Result<Response<GetUsageResponse>, Status> {
-        Err(Status::unimplemented("not asked for by the gateway"))
+        Err(Error::internal("not asked for by the gateway").into())
     }
     async fn list_usage(&self, _: Request<ListUsageRequest>) -> Result<Response<ListUsageResponse>, Status> {
-        Err(Status::unimplemented("not asked for by the gateway"))
+        Err(Error::internal("not asked for by the gateway").into())
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::Code;
 use tutti_error::Reason;
 use tutti_proto::{
-    gateway::v1::{GenerateRequest, GenerateStreamRequest},
+    gateway::v1::{CheckBackendsRequest, EmbedRequest, GenerateRequest, GenerateStreamRequest, ListModelsRequest},
     llm::v1::{AttemptOutcome, RunLimits},
 };
 
@@ -117,4 +117,25 @@ async fn no_connection_in_time_is_released() {
     assert_eq!((reason(&status), status.code()), (Reason::ConnectTimeout, Code::Unavailable));
     world.ledger.balanced().await;
     assert_eq!(world.ledger.books().released.len(), 1);
+}
+
+/// A nanosecond is over before anything can be answered; what nobody waits for is not begun.
+#[tokio::test]
+async fn every_call_ends_at_its_deadline() {
+    let world = World::start().await;
+    let mut client = world.client.clone();
+    let over = Duration::from_nanos(1);
+    let inputs = vec!["a".to_owned()];
+    let embed = EmbedRequest { backend: "openai".into(), inputs, ..Default::default() };
+    let check = CheckBackendsRequest { probe: true, ..Default::default() };
+    let ended = [
+        client.generate(within(ask("openai", "hi"), over)).await.map(drop),
+        client.embed(within(embed, over)).await.map(drop),
+        client.list_models(within(ListModelsRequest::default(), over)).await.map(drop),
+        client.check_backends(within(check, over)).await.map(drop),
+    ];
+    for status in ended.map(Result::unwrap_err) {
+        assert_eq!((status.code(), reason(&status)), (Code::DeadlineExceeded, Reason::DeadlineExceeded), "{status:?}");
+    }
+    assert_eq!(world.sim.stats().requests, 0);
 }

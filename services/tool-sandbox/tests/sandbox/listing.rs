@@ -82,3 +82,12 @@ fn mistakes_in_the_configuration_are_told_with_their_lines() {
         assert!(problems.contains(place), "{place} is missing in:\n{problems}");
     }
 }
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_ends_the_list() {
+    let sandbox = Sandbox::with("").await;
+    let mut request = tonic::Request::new(ListToolsRequest::default());
+    request.set_timeout(std::time::Duration::from_nanos(1));
+    let status = sandbox.tools.clone().list_tools(request).await.unwrap_err();
+    assert_status(&status, Code::DeadlineExceeded, Reason::DeadlineExceeded);
+}

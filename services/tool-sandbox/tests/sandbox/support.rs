@@ -191,11 +191,7 @@ pub(crate) fn assert_status(status: &Status, code: Code, reason: Reason) {
 
 /// Waits until something is so.
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + LONG;
-    while !condition() {
-        assert!(Instant::now() < end, "never happened: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    tutti_testkit::wait_for(LONG, || std::future::ready(condition().then_some(()).ok_or(what))).await;
 }
 
 /// Whether a process lives: one that has ended and waits for its parent does not.

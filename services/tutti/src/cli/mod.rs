@@ -13,22 +13,28 @@ use std::{future::Future, io::Write as _, process::ExitCode, time::Duration};
 
 use tonic::{Request, Status};
 use tutti_client::Channel;
+use tutti_config::Env;
 use tutti_error::Error;
 
 /// Where the mesh is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Connection {
-    /// Address of the mesh
-    #[arg(long, env = "TUTTI_ADDRESS", default_value = "http://127.0.0.1:7070", value_name = "URL")]
-    address: String,
+    /// Address of the mesh [default: $TUTTI_ADDRESS, else http://127.0.0.1:7070]
+    #[arg(long, value_name = "URL")]
+    address: Option<String>,
     /// The longest to wait, in seconds
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     timeout: u64,
 }
 
 impl Connection {
+    fn address(&self) -> String {
+        let variable = || Env::process().get("TUTTI_ADDRESS").map(str::to_owned);
+        self.address.clone().or_else(variable).unwrap_or_else(|| "http://127.0.0.1:7070".to_owned())
+    }
+
     fn channel(&self) -> Result<Channel, Failure> {
-        Channel::connect(&self.address).map_err(Failure::from)
+        Channel::connect(&self.address()).map_err(Failure::from)
     }
 
     /// A request that ends when the user's patience does.
@@ -43,7 +49,7 @@ impl Connection {
         let error = tutti_error::from_status(status, "tutti");
         let mut text = format!("{error}");
         if error.reason() == tutti_error::Reason::ServiceUnavailable {
-            text = format!("nobody answers at {}; is `tutti up` running there?", self.address);
+            text = format!("nobody answers at {}; is `tutti up` running there?", self.address());
         }
         Failure(format!("{text} [{}]", error.reason().as_str_name().trim_start_matches("ERROR_REASON_")))
     }
