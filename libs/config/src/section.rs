@@ -94,6 +94,20 @@ impl<'r> Section<'r> {
         secret
     }
 
+    /// The text of a mounted file that this key names, without the blanks around it, if given. A relative path starts
+    /// at the global folder.
+    pub fn secret_file(&self, key: &str) -> Option<SecretString> {
+        let path = self.opt_path(key)?;
+        let path = self.reader.config().config_dir().map_or_else(|| path.clone(), |dir| dir.join(&path));
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Some(SecretString::from(text.trim())),
+            Err(error) => {
+                self.problem(key, &format!("{} cannot be read: {error}", path.display()));
+                None
+            }
+        }
+    }
+
     /// `true` or `false`.
     pub fn bool(&self, key: &str, default: bool) -> bool {
         let read = self.read(key, "true or false", |node| match node.value {

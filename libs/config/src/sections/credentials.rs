@@ -9,7 +9,7 @@ use crate::problem::suggestion;
 use crate::reader::Reader;
 use crate::section::Section;
 use crate::sections::backends::{BackendConfig, read_base_url, warn_of_redirection};
-use crate::sections::provider;
+use crate::sections::{mesh, provider, storage};
 use crate::value::{Value, table_at};
 
 /// All credentials, by section.
@@ -48,6 +48,14 @@ impl Credentials {
         let mut sections = IndexMap::new();
         for name in section.entries() {
             let table = section.subsection(&name);
+            if name == storage::CREDENTIALS {
+                storage::url_of_credentials(&table);
+                continue;
+            }
+            if name == mesh::CREDENTIALS {
+                mesh::secret_of_credentials(&table);
+                continue;
+            }
             check_name(reader, &section, &name);
             sections.insert(name, Credential::read(reader, &table));
         }
@@ -101,7 +109,7 @@ impl Credential {
         warn_of_redirection(reader, table, &["base_url", "api_key_file"]);
         Self {
             name: table.name().to_owned(),
-            api_keys: read_keys(reader, table),
+            api_keys: read_keys(table),
             base_url: read_base_url(table, "base_url"),
             organization_id: table.opt_string("organization_id"),
             project_id: table.opt_string("project_id"),
@@ -154,7 +162,7 @@ fn referenced_sections(reader: &Reader) -> impl Iterator<Item = &str> {
     })
 }
 
-fn read_keys(reader: &Reader, table: &Section<'_>) -> Vec<SecretString> {
+fn read_keys(table: &Section<'_>) -> Vec<SecretString> {
     const FORMS: [&str; 3] = ["api_key", "api_keys", "api_key_file"];
     let given: Vec<&str> = FORMS.into_iter().filter(|form| table.has(form)).collect();
     if let [_, second, ..] = given[..] {
@@ -165,27 +173,13 @@ fn read_keys(reader: &Reader, table: &Section<'_>) -> Vec<SecretString> {
     let many = table.opt_string_list("api_keys").unwrap_or_default().into_iter();
     let many = many.map(|key| SecretString::from(key.trim()));
     let many = many.filter(|key| check_key(table, "api_keys", key));
-    one.map(|key| SecretString::from(key.expose_secret().trim()))
-        .chain(many)
-        .chain(key_from_file(reader, table))
-        .collect()
+    one.map(|key| SecretString::from(key.expose_secret().trim())).chain(many).chain(key_from_file(table)).collect()
 }
 
-/// A key a mounted file holds; a relative path starts at the global folder.
-fn key_from_file(reader: &Reader, table: &Section<'_>) -> Option<SecretString> {
+/// A key a mounted file holds.
+fn key_from_file(table: &Section<'_>) -> Option<SecretString> {
     const KEY: &str = "api_key_file";
-    let path = table.opt_path(KEY)?;
-    let path = reader.config().config_dir().map_or_else(|| path.clone(), |dir| dir.join(&path));
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let key = SecretString::from(text.trim());
-            check_key(table, KEY, &key).then_some(key)
-        }
-        Err(error) => {
-            table.problem(KEY, &format!("{} cannot be read: {error}", path.display()));
-            None
-        }
-    }
+    table.secret_file(KEY).filter(|key| check_key(table, KEY, key))
 }
 
 /// Whether it can be sent in a header. Never shows the key.

@@ -3,6 +3,8 @@
 pub(crate) mod backends;
 pub(crate) mod credentials;
 pub(crate) mod general;
+pub(crate) mod mesh;
 pub(crate) mod personas;
 pub(crate) mod provider;
 pub(crate) mod server;
+pub(crate) mod storage;

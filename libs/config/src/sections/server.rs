@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::reader::Reader;
 use crate::section::Section;
+use crate::sections::mesh::{CertificateFiles, read_certificate};
 
 /// How a process listens and where it keeps its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,12 @@ pub struct ServerConfig {
     pub shutdown_grace: Duration,
     /// The longest a call may take, whatever its caller asks for.
     pub request_timeout: Duration,
+    /// How many calls may run at a time; more are refused.
+    pub max_concurrent_calls: usize,
+    /// When a connection is asked to end, so that new replicas get their share; running calls go on.
+    pub max_connection_age: Duration,
+    /// The certificate to listen with, when it is another than that of `[mesh.tls]`.
+    pub tls: Option<CertificateFiles>,
 }
 
 impl ServerConfig {
@@ -33,6 +40,9 @@ impl ServerConfig {
             allow_insecure_bind: server.bool("allow_insecure_bind", false),
             shutdown_grace: server.duration("shutdown_grace", Duration::from_secs(10)),
             request_timeout: server.positive_duration("request_timeout", Duration::from_secs(300)),
+            max_concurrent_calls: server.integer("max_concurrent_calls", 4096, 1..=1_000_000),
+            max_connection_age: server.positive_duration("max_connection_age", Duration::from_secs(300)),
+            tls: read_certificate(&server.subsection("tls")),
         };
         server.finish();
         config
@@ -41,7 +51,9 @@ impl ServerConfig {
 
 fn data_dir(server: &Section<'_>, reader: &Reader) -> PathBuf {
     if server.has("data_dir") {
-        return server.opt_path("data_dir").unwrap_or_default();
+        let dir = server.opt_path("data_dir").unwrap_or_default();
+        // Tools get paths below it, and their working folder is another one.
+        return std::path::absolute(&dir).unwrap_or(dir);
     }
     let Some(default) = reader.config().env().data_dir() else {
         server.problem("data_dir", "missing key, and there is no home folder to put data in");
@@ -69,7 +81,16 @@ pub fn check_bind(addr: SocketAddr, authenticated: bool, allow: bool) -> Result<
 
 #[cfg(test)]
 mod tests {
-    use super::check_bind;
+    use super::{ServerConfig, check_bind};
+    use crate::{env::Env, loader::Loader};
+
+    #[test]
+    fn a_relative_data_folder_is_made_absolute() {
+        let none: [(&str, &str); 0] = [];
+        let config = Loader::new().env(Env::from_map(none)).flag("server.data_dir", "d4").load().unwrap();
+        let dir = ServerConfig::read(&config.reader()).data_dir;
+        assert!(dir.is_absolute() && dir.ends_with("d4"), "{}", dir.display());
+    }
 
     #[test]
     fn only_loopback_is_open_to_strangers() {
