@@ -1,10 +1,21 @@
-//! Stores: SQLite for the embedded profile. Postgres joins in the cluster profile, behind the same service traits.
+//! Stores: SQLite for the embedded profile, Postgres for the cluster, behind the same service traits.
 //!
-//! SQL itself stands only in the services' `store/` folders; this crate opens, migrates and closes.
+//! SQL itself stands only in the services' `store/` folders; this crate opens, migrates, verifies, retries and closes,
+//! and keeps leases.
 
+mod lease;
+mod postgres;
+mod retry;
+mod schema;
 mod sqlite;
+mod storage;
 
+pub use lease::{Lease, Leases, PostgresLeases, SqliteLeases};
+pub use postgres::Postgres;
+pub use retry::{Failure, retry, within};
+pub use schema::{Migrated, Schema};
 pub use sqlite::Sqlite;
+pub use storage::Storage;
 
 use tutti_error::{Error, Reason};
 

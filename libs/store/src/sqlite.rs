@@ -39,9 +39,11 @@ impl Sqlite {
             .ok_or_else(|| {
                 failed(format!("{shown} is in use by another process; stop it or choose another --data-dir"))
             })?;
+        let file = dir.join(format!("{name}.db"));
+        // SQLite gives its journals the mode of the database.
+        open_private(&file).map_err(|e| failed(format!("can't make {name}.db in {shown}: {e}")))?;
         let options = SqliteConnectOptions::new()
-            .filename(dir.join(format!("{name}.db")))
-            .create_if_missing(true)
+            .filename(file)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
@@ -82,11 +84,15 @@ fn make_folder(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
+/// Opens a file, made with the mode 0600 when it is new.
+fn open_private(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
 /// `None` when somebody else holds it.
 fn lock(path: &Path) -> std::io::Result<Option<Flock<File>>> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+    match Flock::lock(open_private(path)?, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(errno.into()),
@@ -110,6 +116,18 @@ mod tests {
         first.close().await;
         drop(first);
         Sqlite::open(dir.path(), "a", &no_migrations()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_can_read_what_is_stored() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let db = Sqlite::open(dir.path(), "a", &no_migrations()).await.unwrap();
+        sqlx::query("CREATE TABLE t (x INTEGER)").execute(db.writer()).await.unwrap();
+        for file in ["a.db", "a.db-wal", "a.lock"] {
+            let mode = std::fs::metadata(dir.path().join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
     }
 
     #[tokio::test]

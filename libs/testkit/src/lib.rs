@@ -6,12 +6,14 @@
 #![allow(clippy::panic, clippy::expect_used, reason = "a helper of tests fails by panicking")]
 
 mod port;
+mod postgres;
 mod process;
 mod proxy;
 mod scratch;
 mod wait;
 
 pub use port::free_port;
+pub use postgres::TestPostgres;
 pub use process::{Process, ProcessBuilder};
 pub use proxy::{Fault, FaultProxy};
 pub use scratch::Scratch;
