@@ -9,6 +9,7 @@ mod port;
 mod postgres;
 mod process;
 mod proxy;
+mod redis;
 mod scratch;
 mod wait;
 
@@ -16,5 +17,6 @@ pub use port::free_port;
 pub use postgres::TestPostgres;
 pub use process::{Process, ProcessBuilder};
 pub use proxy::{Fault, FaultProxy};
+pub use redis::TestRedis;
 pub use scratch::Scratch;
 pub use wait::{Outcome, wait_for, wait_for_blocking};
