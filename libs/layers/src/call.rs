@@ -17,7 +17,9 @@ pub const PEER_HEADERS: [HeaderName; 2] = [ORG, PRINCIPAL];
 pub enum Peer {
     /// A service of the mesh in the same process.
     InProcess,
-    /// A connection.
+    /// A service of the mesh over the network: a verified certificate or MAC proves it.
+    Mesh,
+    /// Anybody over the network.
     Network,
 }
 
@@ -62,7 +64,7 @@ impl CallContext {
 
 /// Puts the [`Scope`] into the extensions of every request.
 ///
-/// Only a request that carries [`Peer::InProcess`] is believed; from the network, the peer headers are stripped.
+/// Only a request of a proven [`Peer`] is believed; from anybody else, the peer headers are stripped.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallLayer;
 
@@ -95,7 +97,7 @@ where
         let mut scope = Scope::default();
         let org = request.headers_mut().remove(ORG);
         let principal = request.headers_mut().remove(PRINCIPAL);
-        if request.extensions().get::<Peer>() == Some(&Peer::InProcess) {
+        if matches!(request.extensions().get::<Peer>(), Some(Peer::InProcess | Peer::Mesh)) {
             let text = |value: Option<HeaderValue>| value.and_then(|v| v.to_str().ok().map(str::to_owned));
             if let Some(org) = text(org) {
                 scope.org = org;
@@ -130,6 +132,8 @@ mod tests {
     #[tokio::test]
     async fn a_stranger_cannot_name_its_org() {
         assert_eq!(scope_seen(Peer::Network).await, Scope::default());
-        assert_eq!(scope_seen(Peer::InProcess).await, Scope { org: "acme".into(), principal: "alice".into() });
+        for peer in [Peer::InProcess, Peer::Mesh] {
+            assert_eq!(scope_seen(peer).await, Scope { org: "acme".into(), principal: "alice".into() });
+        }
     }
 }

@@ -2,14 +2,22 @@
 //!
 //! A server's stack is put together in `tutti_server::stack`, a client's in `tutti_client`.
 
+mod auth;
 mod call;
 mod deadline;
 mod log;
+mod mac;
+mod shed;
+mod tls;
 mod typed;
 
+pub use auth::{AuthLayer, AuthService, Callers, UNAUTHENTICATED_CALLS};
 pub use call::{CallContext, CallLayer, CallService, PEER_HEADERS, Peer};
 pub use deadline::{DeadlineBody, DeadlineLayer, DeadlineService, parse_grpc_timeout};
 pub use log::{LogBody, LogLayer, LogService};
+pub use mac::{MAC_HEADER, MeshSecret, Proof};
+pub use shed::{SHED_CALLS, ShedBody, ShedLayer, ShedService};
+pub use tls::{ClientTls, ServerTls, TlsFiles};
 pub use typed::{TypedErrorsLayer, TypedErrorsService};
 
 /// The largest message that any client or server of the mesh takes, in bytes.

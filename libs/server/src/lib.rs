@@ -1,11 +1,17 @@
 //! What every server of the mesh is made of: services, the one stack of layers around them, health, reflection,
 //! and a listener that drains.
 
+mod health;
+mod http;
+mod incoming;
 pub mod process;
+mod readiness;
 mod serve;
 mod services;
 mod tasks;
 
-pub use serve::{Listening, ServeOptions, bind, serve};
+pub use http::{HttpRoutes, WriteError};
+pub use readiness::Readiness;
+pub use serve::{Listening, ServeOptions, bind, serve, serve_http};
 pub use services::Services;
 pub use tasks::Tasks;

@@ -3,11 +3,11 @@
 //! A service's whole `main`:
 //!
 //! ```no_run
-//! # use tutti_server::{Services, process::{self, Running}};
+//! # use tutti_server::{Services, process::{self, Program, Running}};
 //! # struct Config;
 //! # impl Config { fn read(_: &tutti_config::Reader) -> Self { Self } }
 //! fn main() -> std::process::ExitCode {
-//!     process::run("usage-ledger", Config::read, async |context| {
+//!     process::run(Program::peer("usage-ledger", &[]), Config::read, async |context| {
 //!         let _ = (context.config, &context.server.data_dir);
 //!         Ok(Running::new(Services::default(), async |_grace| {}))
 //!     })
@@ -21,15 +21,42 @@ use std::{
 use clap::{Args as _, FromArgMatches as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tutti_config::{Env, GeneralConfig, Loader, Reader, ServerConfig, check_bind};
+use tutti_config::{Env, ExposeSecret as _, GeneralConfig, Loader, MeshConfig, Reader, ServerConfig, check_bind};
 use tutti_error::{Error, Result};
+use tutti_layers::{Callers, MeshSecret, ServerTls, TlsFiles};
 
-use crate::{ServeOptions, Services, bind, serve};
+use crate::{ServeOptions, Services, bind, serve, serve_http};
 
 /// Exit code of a process that can't start as it is configured (`EX_CONFIG`).
 pub const EXIT_CONFIG: u8 = 78;
 /// Exit code of a process that failed.
 const EXIT_FAILURE: u8 = 1;
+
+/// What a binary of the mesh is.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    name: &'static str,
+    calls: &'static [&'static str],
+    callers: Callers,
+}
+
+impl Program {
+    /// A service below the router: as soon as the services of the mesh can prove themselves, only they may call it.
+    /// `calls` are the services it calls, under their names in `[mesh]`.
+    pub const fn peer(name: &'static str, calls: &'static [&'static str]) -> Self {
+        Self { name, calls, callers: Callers::Peers }
+    }
+
+    /// A service that applications call.
+    pub const fn door(name: &'static str, calls: &'static [&'static str]) -> Self {
+        Self { name, calls, callers: Callers::Anyone }
+    }
+
+    /// Nobody can prove anything where there is neither a secret nor a certificate.
+    fn callers(&self, mesh: &MeshConfig) -> Callers {
+        if mesh.proves_peers() { self.callers } else { Callers::Anyone }
+    }
+}
 
 /// The flags that all servers have. They win over every other layer of the configuration.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -69,6 +96,8 @@ pub struct Context<C> {
     pub server: ServerConfig,
     /// `[general]` and `[project]`.
     pub general: GeneralConfig,
+    /// `[mesh]`: where the other services are, and how to prove ourselves to them; empty in `tutti up`.
+    pub mesh: MeshConfig,
     /// All sections, their folders and the environment.
     pub all: tutti_config::Config,
     /// The address that is bound already, with its real port.
@@ -105,24 +134,36 @@ impl Running {
 /// Reads the flags, then the configuration with one reader (`read` gets it for the service's own sections), starts
 /// the log, binds, starts the service, and serves. All problems of the configuration are printed to standard error
 /// together, and so is the refusal of an insecure address; both exit with [`EXIT_CONFIG`].
-pub fn run<C, F>(name: &'static str, read: impl FnOnce(&Reader) -> C, start: impl FnOnce(Context<C>) -> F) -> ExitCode
+pub fn run<C, F>(program: Program, read: impl FnOnce(&Reader) -> C, start: impl FnOnce(Context<C>) -> F) -> ExitCode
 where
     F: Future<Output = Result<Running>>,
 {
-    let command = clap::Command::new(name).version(env!("CARGO_PKG_VERSION"));
+    let command = clap::Command::new(program.name).version(env!("CARGO_PKG_VERSION"));
     let matches = Args::augment_args(command).get_matches();
     match Args::from_arg_matches(&matches) {
-        Ok(args) => run_with(&args, read, start),
+        Ok(args) => run_configured(&args, Some(program), read, start),
         Err(error) => error.exit(),
     }
 }
 
-/// [`run`] with flags that were read already, for binaries with subcommands.
+/// [`run`] with flags that were read already, for the binary that is the whole mesh.
 pub fn run_with<C, F>(args: &Args, read: impl FnOnce(&Reader) -> C, start: impl FnOnce(Context<C>) -> F) -> ExitCode
 where
     F: Future<Output = Result<Running>>,
 {
-    let outcome = configure(args, Env::process(), read).and_then(|configured| {
+    run_configured(args, None, read, start)
+}
+
+fn run_configured<C, F>(
+    args: &Args,
+    program: Option<Program>,
+    read: impl FnOnce(&Reader) -> C,
+    start: impl FnOnce(Context<C>) -> F,
+) -> ExitCode
+where
+    F: Future<Output = Result<Running>>,
+{
+    let outcome = configure(args, program, Env::process(), read).and_then(|configured| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::system)?;
         runtime.block_on(async { configured.run(start, Signals::install().map_err(Failure::system)?).await })
     });
@@ -165,20 +206,32 @@ struct Configured<C> {
     config: C,
     server: ServerConfig,
     general: GeneralConfig,
+    mesh: MeshConfig,
+    callers: Callers,
     all: tutti_config::Config,
 }
 
-fn configure<C>(args: &Args, env: Env, read: impl FnOnce(&Reader) -> C) -> Result<Configured<C>, Failure> {
+fn configure<C>(
+    args: &Args,
+    program: Option<Program>,
+    env: Env,
+    read: impl FnOnce(&Reader) -> C,
+) -> Result<Configured<C>, Failure> {
     let all = args.loader(env).load().map_err(Failure::config)?;
     let reader = all.reader();
     let general = GeneralConfig::read(&reader);
     let server = ServerConfig::read(&reader);
+    let mesh = program.map(|program| MeshConfig::read(&reader, program.calls)).unwrap_or_default();
+    let callers = program.map_or(Callers::Anyone, |program| program.callers(&mesh));
     let config = read(&reader);
     if general.log_file.is_some() {
         reader.warn("general.log_file is accepted but has no effect yet: logs go to standard error");
     }
     let warnings = reader.finish().map_err(Failure::config)?;
-    check_bind(server.listen, false, server.allow_insecure_bind).map_err(Failure::config)?;
+    check_bind(server.listen, callers == Callers::Peers, server.allow_insecure_bind).map_err(Failure::config)?;
+    if let Some(address) = server.http_listen {
+        check_bind(address, false, server.allow_insecure_bind).map_err(Failure::config)?;
+    }
     let format = match general.log_format {
         tutti_config::LogFormat::Text => tutti_telemetry::LogFormat::Text,
         tutti_config::LogFormat::Json => tutti_telemetry::LogFormat::Json,
@@ -187,24 +240,51 @@ fn configure<C>(args: &Args, env: Env, read: impl FnOnce(&Reader) -> C) -> Resul
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    Ok(Configured { config, server, general, all })
+    Ok(Configured { config, server, general, mesh, callers, all })
 }
 
 impl<C> Configured<C> {
+    /// How to serve. Files that can't be used for TLS are a mistake of the configuration.
+    fn serve_options(&self) -> Result<ServeOptions, Failure> {
+        let Self { server, mesh, .. } = self;
+        let own = server.tls.as_ref().or(mesh.tls.as_ref().map(|tls| &tls.own));
+        let ca = mesh.tls.as_ref().map(|tls| tls.ca.clone());
+        let files = own.map(|own| TlsFiles { cert: own.cert.clone(), key: own.key.clone(), ca });
+        Ok(ServeOptions {
+            default_timeout: server.request_timeout,
+            grace: server.shutdown_grace,
+            max_concurrent_calls: server.max_concurrent_calls,
+            max_connection_age: server.max_connection_age,
+            callers: self.callers,
+            secret: MeshSecret::new(mesh.secret.iter().map(|key| key.expose_secret())),
+            tls: files.map(ServerTls::new).transpose().map_err(Failure::config)?,
+        })
+    }
+
     async fn run<F>(self, start: impl FnOnce(Context<C>) -> F, mut signals: Signals) -> Result<(), Failure>
     where
         F: Future<Output = Result<Running>>,
     {
-        let Self { config, server, general, all } = self;
-        let grace = server.shutdown_grace;
-        let options = ServeOptions { default_timeout: server.request_timeout, grace };
+        let options = self.serve_options()?;
+        let grace = options.grace;
+        let Self { config, server, general, mesh, all, .. } = self;
         // Before any serious work, so that a taken port is known at once.
         let listening = bind(server.listen).await?;
         let address = listening.address;
-        let Running { services, stop } = start(Context { config, server, general, all, address }).await?;
+        let http_listen = server.http_listen;
+        let Running { mut services, stop } = start(Context { config, server, general, mesh, all, address }).await?;
+        let door = match http_listen.filter(|_| services.has_http()) {
+            Some(address) => services.take_http().zip(Some(bind(address).await?)),
+            None => None,
+        };
         tracing::info!(%address, services = services.names().join(" "), "listening");
         let shutdown = CancellationToken::new();
-        let serving = serve(listening, services, options, shutdown.clone());
+        let grpc = serve(listening, services, options.clone(), shutdown.clone());
+        let serving = async {
+            let Some((http, listening)) = door else { return grpc.await };
+            tracing::info!(address = %listening.address, "listening for HTTP");
+            tokio::try_join!(grpc, serve_http(listening, http, options, shutdown.clone())).map(drop)
+        };
         let ending = async {
             let served = serving.await;
             stop(grace).await;
@@ -258,7 +338,7 @@ mod tests {
     }
 
     fn refusal(args: &Args) -> Failure {
-        configure(args, Env::default(), |_| ()).err().unwrap()
+        configure(args, None, Env::default(), |_| ()).err().unwrap()
     }
 
     #[test]
@@ -278,14 +358,26 @@ mod tests {
         args.listen = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
         assert_eq!(refusal(&args).code, EXIT_CONFIG);
         args.allow_insecure_bind = true;
-        assert!(configure(&args, Env::default(), |_| ()).is_ok());
+        assert!(configure(&args, None, Env::default(), |_| ()).is_ok());
+    }
+
+    #[test]
+    fn a_public_address_is_fine_where_only_peers_may_call() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut args = args(dir.path(), "[mesh]\nsecret_file = \"mesh.key\"\n");
+        std::fs::write(dir.path().join("mesh.key"), "0123456789abcdef").unwrap();
+        args.listen = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let configure = |program| configure(&args, Some(program), Env::default(), |_| ());
+        let below = configure(Program::peer("usage-ledger", &[])).ok().unwrap().serve_options().ok().unwrap();
+        assert_eq!((below.callers, below.secret.is_some()), (Callers::Peers, true));
+        assert_eq!(configure(Program::door("router", &[])).err().unwrap().code, EXIT_CONFIG);
     }
 
     #[test]
     fn flags_win_over_files() {
         let dir = tempfile::tempdir().unwrap();
         let args = args(dir.path(), "[server]\nlisten = \"127.0.0.1:9\"\ndata_dir = \"/elsewhere\"\n");
-        let configured = configure(&args, Env::default(), |_| ()).ok().unwrap();
+        let configured = configure(&args, None, Env::default(), |_| ()).ok().unwrap();
         assert_eq!(configured.server.listen.port(), 0);
         assert_eq!(configured.server.data_dir, dir.path().join("data"));
     }
@@ -293,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_cannot_start_says_why() {
         let dir = tempfile::tempdir().unwrap();
-        let configured = configure(&args(dir.path(), ""), Env::default(), |_| ()).ok().unwrap();
+        let configured = configure(&args(dir.path(), ""), None, Env::default(), |_| ()).ok().unwrap();
         let start = async |_| Err(Error::new(tutti_error::Reason::StoreUnavailable, "the disk is full"));
         let failure = configured.run(start, Signals::install().unwrap()).await.unwrap_err();
         assert_eq!((failure.code, failure.message.as_str()), (EXIT_FAILURE, "the disk is full"));

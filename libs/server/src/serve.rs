@@ -2,22 +2,20 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use http::Request;
+use rand::RngExt as _;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{service::Routes, transport::Server};
-use tonic_health::{ServingStatus, server::HealthReporter};
-use tower::ServiceExt as _;
 use tutti_error::{Error, Reason, Result};
-use tutti_layers::Peer;
+use tutti_layers::{AuthLayer, Callers, MeshSecret, ServerTls, ShedLayer};
 
-use crate::Services;
+use crate::{HttpRoutes, Services, health::Health, incoming::incoming};
 
 /// Stream windows are 64 KiB; a connection's holds as many as may be open on it, so that a stalled reader never
 /// stalls its neighbours.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const MAX_STREAMS: u32 = 1024;
+/// On one connection: as many as a server takes by default, since all calls of a router may come over one.
+const MAX_STREAMS: u32 = 4096;
 
 /// How a server behaves.
 #[derive(Debug, Clone)]
@@ -26,11 +24,29 @@ pub struct ServeOptions {
     pub default_timeout: Duration,
     /// How long running calls may go on after shutdown began.
     pub grace: Duration,
+    /// How many calls may run at a time.
+    pub max_concurrent_calls: usize,
+    /// When a connection is asked to end, give or take a tenth; its running calls go on.
+    pub max_connection_age: Duration,
+    /// Who may call.
+    pub callers: Callers,
+    /// What peers prove themselves with, if anything.
+    pub secret: Option<MeshSecret>,
+    /// The certificate to listen with, if any.
+    pub tls: Option<ServerTls>,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { default_timeout: Duration::from_secs(300), grace: Duration::from_secs(10) }
+        Self {
+            default_timeout: Duration::from_secs(300),
+            grace: Duration::from_secs(10),
+            max_concurrent_calls: 4096,
+            max_connection_age: Duration::from_secs(300),
+            callers: Callers::Anyone,
+            secret: None,
+            tls: None,
+        }
     }
 }
 
@@ -55,7 +71,8 @@ pub async fn bind(address: SocketAddr) -> Result<Listening> {
     Ok(Listening { listener, address })
 }
 
-/// Serves until `shutdown`, then says NOT_SERVING, lets running calls finish within the grace period, and returns.
+/// Serves until `shutdown`, then says NOT_SERVING, sends GOAWAY, lets running calls finish within the grace period, and
+/// returns.
 ///
 /// # Errors
 /// INTERNAL when the transport fails.
@@ -65,21 +82,41 @@ pub async fn serve(
     options: ServeOptions,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    for name in services.names() {
-        health.set_service_status(*name, ServingStatus::Serving).await;
-    }
-    let names = services.names().to_vec();
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let health = Health::new(reporter, services.readiness()).await;
     let services = with_reflection(services)?.with(health_service);
-    let network = services.stack(options.default_timeout).map_request(|mut request: Request<axum::body::Body>| {
-        request.extensions_mut().insert(Peer::Network);
-        request
-    });
-    let routes = Routes::from(axum::Router::new().fallback_service(network));
-    let draining = drain(shutdown.clone(), health, names);
-    let server = transport()
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listening.listener), draining);
+    let auth = AuthLayer::new(options.callers, options.secret.clone());
+    // gRPC alone needs no HTTP/1.
+    let transport = transport(options.max_connection_age).accept_http1(services.has_http());
+    let network = services.network_stack(options.default_timeout, auth, ShedLayer::new(options.max_concurrent_calls));
+    run(transport, listening, network, health.follow(shutdown.clone()), (options, shutdown)).await
+}
+
+/// Serves plain HTTP routes alone until `shutdown`, lets running calls finish within the grace period, and returns.
+///
+/// # Errors
+/// INTERNAL when the transport fails.
+pub async fn serve_http(
+    listening: Listening,
+    http: HttpRoutes,
+    options: ServeOptions,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let transport = transport(options.max_connection_age).accept_http1(true);
+    let network = http.stack(options.default_timeout, Some(ShedLayer::new(options.max_concurrent_calls)));
+    run(transport, listening, network, shutdown.clone().cancelled_owned(), (options, shutdown)).await
+}
+
+/// Serves until `draining` ends and the running calls too, and no longer than the grace period after `shutdown`.
+async fn run(
+    mut transport: Server,
+    listening: Listening,
+    network: axum::Router,
+    draining: impl Future<Output = ()>,
+    (options, shutdown): (ServeOptions, CancellationToken),
+) -> Result<()> {
+    let connections = incoming(listening.listener, options.tls);
+    let server = transport.add_routes(Routes::from(network)).serve_with_incoming_shutdown(connections, draining);
     tokio::select! {
         result = server => result.map_err(|error| Error::internal(format!("the server failed: {error}"))),
         () = overdue(shutdown, options.grace) => {
@@ -89,22 +126,17 @@ pub async fn serve(
     }
 }
 
-fn transport() -> Server {
+fn transport(max_connection_age: Duration) -> Server {
+    // Replicas that started together don't lose their connections together.
+    let age = max_connection_age.mul_f64(rand::rng().random_range(0.9..1.1));
     Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS)
         .max_concurrent_streams(MAX_STREAMS)
-}
-
-async fn drain(shutdown: CancellationToken, health: HealthReporter, names: Vec<&'static str>) {
-    shutdown.cancelled().await;
-    for name in names {
-        health.set_service_status(name, ServingStatus::NotServing).await;
-    }
-    health.set_service_status("", ServingStatus::NotServing).await;
+        // Without a grace of its own: every call has a deadline, and none is cut before.
+        .max_connection_age(age)
 }
 
 async fn overdue(shutdown: CancellationToken, grace: Duration) {

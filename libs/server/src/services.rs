@@ -1,4 +1,4 @@
-//! gRPC services as one HTTP service, with the stack that stands before every handler.
+//! gRPC services as one HTTP service, with the stack that stands before every handler, and a door for plain HTTP beside.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -6,13 +6,18 @@ use axum::response::IntoResponse;
 use http::Request;
 use tonic::{body::Body, server::NamedService};
 use tower::Service;
-use tutti_layers::{CallLayer, DeadlineLayer, LogLayer, TypedErrorsLayer};
+use tutti_layers::{AuthLayer, CallLayer, DeadlineLayer, LogLayer, ShedLayer, TypedErrorsLayer};
+
+use crate::{HttpRoutes, Readiness};
 
 /// Services by name. One process serves one group (`router`) or several merged (`tutti up`).
 #[derive(Clone, Default, Debug)]
 pub struct Services {
     router: axum::Router,
     names: Vec<&'static str>,
+    readiness: Vec<(&'static str, Readiness)>,
+    /// What plain HTTP clients are served.
+    http: Option<HttpRoutes>,
 }
 
 impl Services {
@@ -31,11 +36,37 @@ impl Services {
         self
     }
 
+    /// Adds routes for plain HTTP clients: one group of a process has some.
+    #[must_use]
+    pub fn with_http(mut self, http: HttpRoutes) -> Self {
+        self.http = Some(http);
+        self
+    }
+
+    /// Takes the plain HTTP routes out, for a listener of their own.
+    pub fn take_http(&mut self) -> Option<HttpRoutes> {
+        self.http.take()
+    }
+
+    /// Whether there are plain HTTP routes.
+    pub fn has_http(&self) -> bool {
+        self.http.is_some()
+    }
+
     /// Both groups. Two services of the same name are a mistake of the composition and panic at start.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
         self.router = self.router.merge(other.router);
         self.names.extend(other.names);
+        self.readiness.extend(other.readiness);
+        self.http = self.http.or(other.http);
+        self
+    }
+
+    /// All services of this group so far are ready when `readiness` says so; without, always.
+    #[must_use]
+    pub fn ready_when(mut self, readiness: &Readiness) -> Self {
+        self.readiness.extend(self.names.iter().map(|name| (*name, readiness.clone())));
         self
     }
 
@@ -44,20 +75,45 @@ impl Services {
         &self.names
     }
 
-    /// The services behind the standard stack. The order matters, outermost first:
+    /// Each name with what its health depends on.
+    pub(crate) fn readiness(&self) -> Vec<(&'static str, Readiness)> {
+        let of = |name: &str| self.readiness.iter().find(|(of, _)| *of == name).map(|(_, readiness)| readiness.clone());
+        self.names.iter().map(|name| (*name, of(name).unwrap_or_default())).collect()
+    }
+
+    /// The services behind the standard stack, for callers in the same process. The order matters, outermost first:
     ///
     /// 1. log: sees what the caller sees, deadline included
     /// 2. deadline: bounds all that follows, head and body
     /// 3. typed errors: below the deadline, so that only tonic's own refusals are left to be typed
     /// 4. call: strips what strangers may not say, before any handler reads it
+    ///
+    /// Plain HTTP routes stand beside it.
     pub fn stack(self, default_timeout: Duration) -> axum::Router {
-        self.router
-            .fallback(unimplemented)
-            .layer(CallLayer)
-            .layer(TypedErrorsLayer)
-            .layer(DeadlineLayer::new(default_timeout))
-            .layer(LogLayer)
+        let grpc = outer(self.router.fallback(unimplemented).layer(CallLayer), default_timeout);
+        beside(grpc, self.http.map(|http| http.stack(default_timeout, None)))
     }
+
+    /// The standard stack for callers over the network, with two layers more, between typed errors and call:
+    ///
+    /// 4. auth: proves who calls, before `call` believes what it says; strangers don't take a place
+    /// 5. shed: refuses what is too much
+    pub(crate) fn network_stack(self, default_timeout: Duration, auth: AuthLayer, shed: ShedLayer) -> axum::Router {
+        let http = self.http.map(|http| http.stack(default_timeout, Some(shed.clone())));
+        let guarded = self.router.fallback(unimplemented).layer(CallLayer).layer(shed).layer(auth);
+        beside(outer(guarded, default_timeout), http)
+    }
+}
+
+fn beside(grpc: axum::Router, http: Option<axum::Router>) -> axum::Router {
+    match http {
+        Some(http) => grpc.merge(http),
+        None => grpc,
+    }
+}
+
+fn outer(router: axum::Router, default_timeout: Duration) -> axum::Router {
+    router.layer(TypedErrorsLayer).layer(DeadlineLayer::new(default_timeout)).layer(LogLayer)
 }
 
 /// What gRPC clients expect for a path that no service has.

@@ -1,16 +1,11 @@
-//! `[orchestrator]`, `[routing]`, the personas, and where the peers are.
+//! `[orchestrator]`, `[routing]` and the personas.
 
 use std::collections::HashMap;
 
 use indexmap::IndexMap;
-use tutti_client::Channel;
 use tutti_config::{Personas, Reader, Section, nearest};
-use tutti_error::Result;
 
-use crate::{
-    Peers,
-    domain::rules::{Rules, TaskRule, default_tasks},
-};
+use crate::domain::rules::{Rules, TaskRule, default_tasks};
 
 /// The backend that `tutti up` adds when no other is usable: known without being written.
 const SIMULATOR: &str = "simulator";
@@ -52,47 +47,6 @@ impl Config {
         orchestrator.finish();
         let persona_sources = persona_sources(reader, &rules.personas);
         Self { rules, persona_sources }
-    }
-}
-
-/// Where the services are that the router calls, when each is a process of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addresses {
-    /// The provider gateway's, such as `http://gateway:7070`.
-    pub gateway: String,
-    /// The context memory's.
-    pub memory: String,
-    /// The tool sandbox's.
-    pub sandbox: String,
-}
-
-impl Addresses {
-    /// Reads `[mesh]` `gateway`, `memory` and `sandbox`: all required, none has a default.
-    pub fn read(reader: &Reader) -> Self {
-        let mesh = reader.section("mesh");
-        let addresses = Self {
-            gateway: mesh.required_string("gateway"),
-            memory: mesh.required_string("memory"),
-            sandbox: mesh.required_string("sandbox"),
-        };
-        // One file may serve all processes.
-        for of_others in ["router", "ledger"] {
-            mesh.opt_string(of_others);
-        }
-        mesh.finish();
-        addresses
-    }
-
-    /// Channels that connect at the first call.
-    ///
-    /// # Errors
-    /// INVALID_REQUEST when an address can't be read.
-    pub fn connect(&self) -> Result<Peers> {
-        Ok(Peers {
-            gateway: Channel::connect(&self.gateway)?,
-            memory: Channel::connect(&self.memory)?,
-            sandbox: Channel::connect(&self.sandbox)?,
-        })
     }
 }
 

@@ -2,17 +2,18 @@
 
 use std::process::ExitCode;
 
-use router::{Addresses, App, Config};
-use tutti_server::process::{self, Running};
+use router::{App, Config, Peers};
+use tutti_client::Channel;
+use tutti_server::process::{self, Program, Running};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let read = |reader: &tutti_config::Reader| (Config::read(reader), Addresses::read(reader));
-    process::run("router", read, async |context| {
-        let (config, addresses) = context.config;
-        let app = App::start(config, addresses.connect()?).await?;
+    process::run(Program::door("router", &["gateway", "memory", "sandbox"]), Config::read, async |context| {
+        let channel = |service| Channel::connect(context.mesh.address(service));
+        let peers = Peers { gateway: channel("gateway")?, memory: channel("memory")?, sandbox: channel("sandbox")? };
+        let app = App::start(context.config, peers).await?;
         Ok(Running::new(app.services(), async |grace| app.stop(grace).await))
     })
 }

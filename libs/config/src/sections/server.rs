@@ -13,6 +13,9 @@ use crate::sections::mesh::{CertificateFiles, read_certificate};
 pub struct ServerConfig {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// The address to listen on for plain HTTP clients (the router's OpenAI-compatible door); without one, `listen`
+    /// takes them too.
+    pub http_listen: Option<SocketAddr>,
     /// The folder for everything the process stores; it need not exist yet.
     pub data_dir: PathBuf,
     /// Whether a non-loopback address without authentication is accepted.
@@ -36,6 +39,7 @@ impl ServerConfig {
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 7070));
         let config = Self {
             listen: server.parsed("listen", listen, "an address such as 127.0.0.1:7070"),
+            http_listen: server.opt_parsed("http_listen", "an address such as 127.0.0.1:8080"),
             data_dir: data_dir(&server, reader),
             allow_insecure_bind: server.bool("allow_insecure_bind", false),
             shutdown_grace: server.duration("shutdown_grace", Duration::from_secs(10)),
