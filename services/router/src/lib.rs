@@ -12,5 +12,5 @@ mod domain;
 mod grpc;
 
 pub use app::{App, Peers};
-pub use config::{Addresses, Config};
+pub use config::Config;
 pub use domain::rules::{Rules, TaskRule};
