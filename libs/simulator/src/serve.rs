@@ -88,21 +88,36 @@ fn wire(format: Format) -> &'static dyn Wire {
 }
 
 /// Answers one request of connection `connection`.
-pub(crate) async fn handle(
+///
+/// It is recorded at once, not when the answer is first polled: of a client that leaves right after its request, the
+/// connection ends before that.
+pub(crate) fn handle(
     shared: Arc<Shared>,
     connection: u64,
+    ending: Ending,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<SimBody>, Closed>> {
+    let path = request.uri().path();
+    let guard = (!path.starts_with("/sim/")).then(|| {
+        let attempt = request.headers().get(ATTEMPT).and_then(|id| id.to_str().ok()).map(str::to_owned);
+        shared.recorder.begin(connection, attempt, format!("{} {path}", request.method()))
+    });
+    answer(shared, guard, ending, request)
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    guard: Option<RequestGuard>,
     ending: Ending,
     request: Request<Incoming>,
 ) -> Result<Response<SimBody>, Closed> {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let query = head.uri.query().unwrap_or_default();
-    if path.starts_with("/sim/") {
+    let Some(guard) = guard else {
         let body = Limited::new(body, MAX_BODY).collect().await.map_err(|_| Closed)?;
         return Ok(admin::answer(&shared, &head.method, path, &body.to_bytes()));
-    }
-    let attempt = head.headers.get(ATTEMPT).and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let guard = shared.recorder.begin(connection, attempt, format!("{} {path}", head.method));
+    };
     let found = route::route(&head.method, path, query, &head.headers);
     let missing = found.is_none();
     let route = found.unwrap_or_else(|| Route {

@@ -21,6 +21,8 @@ use output::Output;
 
 /// Nothing of the developer's environment reaches a process, so that no key or setting of theirs changes a test.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// For the last lines of a process that has ended.
+const LAST_LINES: Duration = Duration::from_secs(2);
 /// For the end of a process that got SIGKILL.
 const KILLED: Duration = Duration::from_secs(10);
 
@@ -230,10 +232,14 @@ impl Process {
     /// When it is still there after `deadline`.
     pub async fn wait(&mut self, deadline: Duration) -> ExitStatus {
         let ended = wait_for(Duration::MAX, || std::future::ready(self.child.try_wait().ok().flatten()));
-        match tokio::time::timeout(deadline, ended).await {
-            Ok(status) => status,
-            Err(_) => panic!("still running after {deadline:?}: {}", self.report()),
-        }
+        let Ok(status) = tokio::time::timeout(deadline, ended).await else {
+            panic!("still running after {deadline:?}: {}", self.report())
+        };
+        // What it wrote last may still be on its way; whoever else holds the streams open isn't waited for long.
+        let written =
+            wait_for(Duration::MAX, || std::future::ready(self.stdout.is_complete() && self.stderr.is_complete()));
+        let _ = tokio::time::timeout(LAST_LINES, written).await;
+        status
     }
 
     /// Kills what is left of it and hands its folders on, to start it again with what it had stored.

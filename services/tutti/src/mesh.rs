@@ -6,6 +6,10 @@ use tutti_client::Channel;
 use tutti_config::Reader;
 use tutti_error::Result;
 use tutti_server::Services;
+use tutti_types::Deadline;
+
+/// What a service gets at least to end.
+const LAST: Duration = Duration::from_secs(1);
 
 /// The configuration of all five services.
 #[derive(Debug)]
@@ -70,10 +74,13 @@ impl Mesh {
     /// Ends them in the opposite order, so that nobody loses whom it calls: the ledger, which the gateway's last
     /// settlements go to, is the last.
     pub(crate) async fn stop(self, grace: Duration) {
-        self.router.stop(grace).await;
-        self.sandbox.stop(grace).await;
-        self.memory.stop(grace).await;
-        self.gateway.stop(grace).await;
-        self.ledger.stop(grace).await;
+        // One grace for all five, with enough left for each to close its store.
+        let end = Deadline::after(grace);
+        let left = || end.remaining().max(LAST);
+        self.router.stop(left()).await;
+        self.sandbox.stop(left()).await;
+        self.memory.stop(left()).await;
+        self.gateway.stop(left()).await;
+        self.ledger.stop(left()).await;
     }
 }

@@ -65,8 +65,9 @@ async fn the_ledger_equals_the_providers_counts_one_to_one() {
     let booked: HashMap<&str, &UsageRecord> = records.iter().map(|r| (r.attempt_id.as_str(), r)).collect();
     assert_eq!(booked.len(), records.len(), "an attempt is booked twice");
     let seen = mesh.sim.requests();
-    let seen: Vec<&RequestRecord> =
-        seen.iter().filter(|r| matches!(r.endpoint, Some(Endpoint::Chat | Endpoint::Embed))).collect();
+    // Of a request that was cut in its body, only the head was seen, and so not what it asked for.
+    let paid = |r: &&RequestRecord| matches!(r.endpoint, None | Some(Endpoint::Chat | Endpoint::Embed));
+    let seen: Vec<&RequestRecord> = seen.iter().filter(paid).collect();
     assert!(seen.len() >= CALLS, "{} requests", seen.len());
     let mut kinds = BTreeMap::new();
     for upstream in &seen {
@@ -79,8 +80,7 @@ async fn the_ledger_equals_the_providers_counts_one_to_one() {
     // What is booked and was never seen upstream was never sent.
     let unsent = records.iter().filter(|r| !seen.iter().any(|s| s.attempt.as_deref() == Some(&r.attempt_id)));
     for record in unsent {
-        let never_paid = record.state() == UsageState::Released || record.cost_nano_usd == 0;
-        assert!(never_paid, "{record:?} was never seen upstream");
+        assert_eq!(record.state(), UsageState::Released, "{record:?} was never seen upstream");
     }
     assert!(kinds.len() == 3 && kinds.values().all(|count| *count >= 50), "the mix is not mixed: {kinds:?}");
     sums_agree(&mesh, &records).await;
@@ -99,7 +99,9 @@ fn agree(record: &UsageRecord, upstream: &RequestRecord) {
                 "{record:?}"
             );
         }
-        (RequestState::Finished, AttemptOutcome::Ok) => {}
+        (RequestState::Finished, AttemptOutcome::Ok) => {
+            panic!("the provider told its usage: {record:?} of {upstream:?}")
+        }
         (RequestState::Disconnected | RequestState::Finished, AttemptOutcome::Cancelled) => {
             assert!(output <= upstream.output_tokens, "{record:?} of {upstream:?}");
         }
