@@ -8,14 +8,12 @@ mod postgres;
 mod retry;
 mod schema;
 mod sqlite;
-mod storage;
 
 pub use lease::{Lease, Leases, PostgresLeases, SqliteLeases};
 pub use postgres::Postgres;
 pub use retry::{Failure, retry, within};
 pub use schema::{Migrated, Schema};
 pub use sqlite::Sqlite;
-pub use storage::Storage;
 
 use tutti_error::{Error, Reason};
 

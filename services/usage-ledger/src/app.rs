@@ -7,6 +7,7 @@ use std::{
 };
 
 use tokio::time::MissedTickBehavior;
+use tutti_config::StorageConfig;
 use tutti_error::Result;
 use tutti_server::{Services, Tasks};
 use tutti_types::time::unix_micros;
@@ -16,7 +17,7 @@ use crate::{
     changes::expire_holds,
     group_commit::{GroupCommit, Statistics},
     grpc,
-    store::{SqliteStore, Store},
+    store::{PostgresStore, SqliteStore, Store},
 };
 
 /// The ledger, running.
@@ -28,17 +29,20 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the books in `<data_dir>/ledger.db` and starts.
+    /// Opens the books, in `<data_dir>/ledger.db` or Postgres, and starts. Waits for a Postgres that is away.
     ///
     /// # Errors
-    /// STORE_UNAVAILABLE when the folder can't be used; the message says why.
+    /// STORE_UNAVAILABLE when the folder or the database can't be used; the message says why.
     pub async fn start(config: Config, data_dir: &Path) -> Result<Self> {
-        let store = SqliteStore::open(data_dir).await?;
-        Ok(Self::with_store(config, Arc::new(store)))
+        let store: Arc<dyn Store> = match &config.storage {
+            StorageConfig::Sqlite => Arc::new(SqliteStore::open(data_dir).await?),
+            StorageConfig::Postgres(postgres) => Arc::new(PostgresStore::open(postgres).await?),
+        };
+        Ok(Self::with_store(&config, store))
     }
 
     /// Starts on a store that is open.
-    pub fn with_store(config: Config, store: Arc<dyn Store>) -> Self {
+    pub fn with_store(config: &Config, store: Arc<dyn Store>) -> Self {
         let tasks = Tasks::default();
         let writer = GroupCommit::start(Arc::clone(&store), config.limits, &tasks);
         tasks.spawn(expire(Arc::clone(&store), config.expiry_interval, tasks.stopping().clone()));

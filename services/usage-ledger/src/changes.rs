@@ -2,11 +2,11 @@
 
 use async_trait::async_trait;
 use tutti_error::Result;
-use tutti_types::Scope;
+use tutti_types::{AttemptId, Scope};
 
 use crate::{
     domain::{Micros, Record, Refusal, Release, Reservation, Reserved, Settled, Settlement},
-    store::{Store, Transaction},
+    store::{Commit, Store, Transaction},
 };
 
 /// How many holds expire in one transaction, so that callers never wait long behind it.
@@ -14,13 +14,16 @@ const EXPIRY_BATCH: u32 = 256;
 
 /// A change of one attempt.
 #[async_trait]
-pub trait Change: Send + Sync + 'static {
+pub trait Change: Clone + Send + Sync + 'static {
     /// What the caller gets.
     type Answer: Send + 'static;
 
     /// Whether the change is still wanted when its caller no longer waits. What happened is always recorded; what
     /// was only going to happen is not.
     const OUTLIVES_CALLER: bool;
+
+    /// The attempt it changes.
+    fn attempt(&self) -> AttemptId;
 
     /// Makes the change. A refusal leaves the transaction as it was.
     ///
@@ -39,6 +42,10 @@ impl Change for Reservation {
     type Answer = Reserved;
     // Its caller will not send the attempt.
     const OUTLIVES_CALLER: bool = false;
+
+    fn attempt(&self) -> AttemptId {
+        self.attempt_id
+    }
 
     async fn make(
         self,
@@ -60,6 +67,10 @@ impl Change for Reservation {
 impl Change for Settlement {
     type Answer = Settled;
     const OUTLIVES_CALLER: bool = true;
+
+    fn attempt(&self) -> AttemptId {
+        self.attempt_id
+    }
 
     async fn make(
         self,
@@ -84,6 +95,10 @@ impl Change for Release {
     /// Whether it was released before.
     type Answer = bool;
     const OUTLIVES_CALLER: bool = true;
+
+    fn attempt(&self) -> AttemptId {
+        self.attempt_id
+    }
 
     async fn make(
         self,
@@ -130,6 +145,7 @@ async fn expire_batch(store: &dyn Store, scope: &Scope, now: Micros) -> Result<u
             expired += 1;
         }
     }
-    transaction.commit().await?;
-    Ok(expired)
+    // It only changes what it has locked, so that nobody can be in the way; were it otherwise, the next round does it.
+    let durable = transaction.commit().await? == Commit::Durable;
+    Ok(if durable { expired } else { 0 })
 }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use tutti_config::StorageConfig;
+
 use crate::group_commit::Limits;
 
-/// Settings of the ledger. None of them has a key in the configuration yet; tests set them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Settings of the ledger. Only the storage has keys in the configuration yet; tests set the others.
+#[derive(Debug, Clone)]
 pub struct Config {
+    /// `[storage]`. Default: SQLite in the data folder.
+    pub storage: StorageConfig,
     /// Bounds of the group commit. Default: 4096 waiting changes, 256 in a transaction.
     pub limits: Limits,
     /// How often expired holds are looked for. Default 1 s.
@@ -15,13 +19,17 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { limits: Limits { queue: 4096, batch: 256 }, expiry_interval: Duration::from_secs(1) }
+        Self {
+            storage: StorageConfig::Sqlite,
+            limits: Limits { queue: 4096, batch: 256 },
+            expiry_interval: Duration::from_secs(1),
+        }
     }
 }
 
 impl Config {
-    /// Reads the ledger's sections; there are none yet.
-    pub fn read(_reader: &tutti_config::Reader) -> Self {
-        Self::default()
+    /// Reads `[storage]`.
+    pub fn read(reader: &tutti_config::Reader) -> Self {
+        Self { storage: StorageConfig::read(reader), ..Self::default() }
     }
 }

@@ -20,16 +20,20 @@ use tokio::{
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::CallContext;
 use tutti_server::Tasks;
-use tutti_types::{Scope, time::unix_micros};
+use tutti_types::{AttemptId, Scope, time::unix_micros};
 
 use crate::{
     changes::Change,
     domain::{Micros, Refusal},
-    store::{Store, Transaction},
+    store::{Commit, Store, Transaction},
 };
 
 /// When a caller that was refused should try again: a few commits later.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// How often a transaction is made anew that another replica was in the way of. It takes the same attempt, reserved for
+/// the first time by both at the same moment, for that to happen once.
+const ATTEMPTS: usize = 5;
 
 /// Bounds of the group commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +85,7 @@ impl GroupCommit {
     /// reservation unless it was being written; STORE_UNAVAILABLE; SHUTTING_DOWN.
     pub async fn make<C: Change>(&self, call: &CallContext, change: C) -> Result<C::Answer> {
         let (reply, answer) = oneshot::channel();
-        let queued = Queued { scope: call.scope.clone(), change: Some(change), answer: None, reply };
+        let queued = Queued { scope: call.scope.clone(), change, answer: None, reply };
         self.queue.try_send(Box::new(queued)).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => {
                 Error::new(Reason::Overloaded, "too many changes wait for the ledger; try again")
@@ -114,6 +118,8 @@ fn shutting_down() -> Error {
 trait Pending: Send {
     /// Whether nobody needs it any more.
     fn is_abandoned(&self) -> bool;
+    /// What it changes.
+    fn attempt(&self) -> (&Scope, AttemptId);
     /// Makes it and keeps its answer back.
     async fn make(&mut self, transaction: &mut dyn Transaction, now: Micros) -> Result<()>;
     /// Gives the answer, now that the fate of the transaction is known.
@@ -122,7 +128,7 @@ trait Pending: Send {
 
 struct Queued<C: Change> {
     scope: Scope,
-    change: Option<C>,
+    change: C,
     answer: Option<Result<C::Answer, Refusal>>,
     reply: oneshot::Sender<Result<C::Answer>>,
 }
@@ -133,10 +139,13 @@ impl<C: Change> Pending for Queued<C> {
         !C::OUTLIVES_CALLER && self.reply.is_closed()
     }
 
+    fn attempt(&self) -> (&Scope, AttemptId) {
+        (&self.scope, self.change.attempt())
+    }
+
     async fn make(&mut self, transaction: &mut dyn Transaction, now: Micros) -> Result<()> {
-        if let Some(change) = self.change.take() {
-            self.answer = Some(change.make(transaction, &self.scope, now).await?);
-        }
+        // A copy: the transaction may have to be made anew.
+        self.answer = Some(self.change.clone().make(transaction, &self.scope, now).await?);
         Ok(())
     }
 
@@ -184,14 +193,24 @@ impl Writer {
     }
 
     async fn commit(&self, batch: &mut [Box<dyn Pending>]) -> Result<()> {
+        for _ in 0..ATTEMPTS {
+            if self.try_commit(batch).await? == Commit::Durable {
+                self.counters.commits.fetch_add(1, Ordering::Relaxed);
+                self.counters.changes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                return Ok(());
+            }
+        }
+        Err(Error::new(Reason::StoreUnavailable, "other replicas were in the way of the ledger; try again"))
+    }
+
+    async fn try_commit(&self, batch: &mut [Box<dyn Pending>]) -> Result<Commit> {
         let now = unix_micros(SystemTime::now());
         let mut transaction = self.store.begin().await?;
+        let attempts: Vec<_> = batch.iter().map(|pending| pending.attempt()).collect();
+        transaction.expect(&attempts).await?;
         for pending in &mut *batch {
             pending.make(transaction.as_mut(), now).await?;
         }
-        transaction.commit().await?;
-        self.counters.commits.fetch_add(1, Ordering::Relaxed);
-        self.counters.changes.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        Ok(())
+        transaction.commit().await
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use tutti_proto::llm::v1::{AttemptOutcome, Attribution, ErrorReason, FinishReason};
 use tutti_types::{AttemptId, NanoUsd, Scope, TokenCounts, UnitPrices};
 
-use super::{Store, Transaction};
+use super::{Commit, Store, Transaction};
 use crate::{
     changes::{Change, expire_holds},
     domain::{Cursor, Dimension, Filter, Micros, Record, Release, Reservation, Settlement, State, Totals},
@@ -83,7 +83,7 @@ fn org(name: &str) -> Scope {
 async fn commit<C: Change>(store: &dyn Store, scope: &Scope, change: C, now: Micros) -> C::Answer {
     let mut transaction = store.begin().await.unwrap();
     let answer = change.make(transaction.as_mut(), scope, now).await.unwrap().unwrap();
-    transaction.commit().await.unwrap();
+    assert_eq!(transaction.commit().await.unwrap(), Commit::Durable);
     answer
 }
 
@@ -152,13 +152,13 @@ pub(crate) async fn an_attempt_is_inserted_once(store: &dyn Store) {
     let mut transaction = store.begin().await.unwrap();
     assert!(transaction.insert(&scope, &record).await.unwrap());
     assert!(!transaction.insert(&scope, &record).await.unwrap());
-    transaction.commit().await.unwrap();
+    assert_eq!(transaction.commit().await.unwrap(), Commit::Durable);
 
     let mut other = record.clone();
     other.held = NanoUsd(1);
     let mut transaction = store.begin().await.unwrap();
     assert!(!transaction.insert(&scope, &other).await.unwrap());
-    transaction.commit().await.unwrap();
+    assert_eq!(transaction.commit().await.unwrap(), Commit::Durable);
     assert_eq!(all(store, &scope).await, [record]);
 }
 
@@ -183,7 +183,7 @@ pub(crate) async fn a_transaction_sees_its_own_writes(store: &dyn Store) {
     let again = settlement(attempt, 4).make(tx, &scope, START).await.unwrap().unwrap();
     assert_eq!((settled.cost, settled.existing), (NanoUsd(30_000), false));
     assert_eq!((again.cost, again.existing), (NanoUsd(30_000), true));
-    transaction.commit().await.unwrap();
+    assert_eq!(transaction.commit().await.unwrap(), Commit::Durable);
     assert_eq!(totals(store, &scope).await.cost, NanoUsd(30_000));
 }
 

@@ -2,9 +2,14 @@
 
 #[cfg(test)]
 mod contract;
+mod postgres;
+mod query;
+mod records;
+mod row;
 mod sqlite;
 
 use async_trait::async_trait;
+pub use postgres::{PostgresStore, schema};
 pub use sqlite::SqliteStore;
 use tutti_error::Result;
 use tutti_types::{AttemptId, Scope};
@@ -33,9 +38,22 @@ pub trait Store: std::fmt::Debug + Send + Sync + 'static {
     async fn close(&self);
 }
 
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// It is durable.
+    Durable,
+    /// Another replica was in the way, and nothing was written: make it anew.
+    Again,
+}
+
 /// A transaction of a [`Store`]. It sees its own writes, and nobody else's until they are committed.
 #[async_trait]
 pub trait Transaction: Send {
+    /// Says which attempts are about to be changed, so that a store can read them all at once. Only a hint: what isn't
+    /// announced is found all the same.
+    async fn expect(&mut self, attempts: &[(&Scope, AttemptId)]) -> Result<()>;
+
     /// Adds the record unless there is one of this attempt. True when it was added.
     async fn insert(&mut self, scope: &Scope, record: &Record) -> Result<bool>;
 
@@ -45,9 +63,10 @@ pub trait Transaction: Send {
     /// Writes the parts of a record that its settlement, release or expiry changed.
     async fn update(&mut self, scope: &Scope, record: &Record) -> Result<()>;
 
-    /// At most `limit` holds with `expires_at` ≤ `now`, the oldest first.
+    /// At most `limit` holds with `expires_at` ≤ `now`, the oldest first. Those that somebody else is changing are left
+    /// out.
     async fn due_holds(&mut self, scope: &Scope, now: Micros, limit: u32) -> Result<Vec<Record>>;
 
     /// Makes it durable, all or nothing.
-    async fn commit(self: Box<Self>) -> Result<()>;
+    async fn commit(self: Box<Self>) -> Result<Commit>;
 }

@@ -22,7 +22,7 @@ async fn stuck(queue: usize) -> (Ledger, Arc<Gate>) {
     let dir = tempfile::tempdir().unwrap();
     let gate = Gate::shut(Arc::new(SqliteStore::open(dir.path()).await.unwrap()));
     let store: Arc<Gate> = Arc::clone(&gate);
-    (with_store(config(queue), store, dir), gate)
+    (with_store(&config(queue), store, dir), gate)
 }
 
 #[tokio::test]
@@ -99,12 +99,12 @@ async fn past_its_deadline_a_settlement_is_recorded_and_a_reservation_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let store: Arc<SqliteStore> = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
     let asked = reserve();
-    let before = with_store(config(16), Arc::<SqliteStore>::clone(&store), dir);
+    let before = with_store(&config(16), Arc::<SqliteStore>::clone(&store), dir);
     before.client.clone().reserve(asked.clone()).await.unwrap();
 
     let gate = Gate::shut(store);
     let same: Arc<Gate> = Arc::clone(&gate);
-    let mut ledger = with_store(config(16), same, before.dir);
+    let mut ledger = with_store(&config(16), same, before.dir);
     // This one is being written; the others wait behind it.
     let plug = tokio::task::JoinSet::from_iter([{
         let mut client = ledger.client.clone();

@@ -34,16 +34,17 @@ pub(crate) struct Ledger {
 
 /// No expiry but the one that a test asks for.
 pub(crate) fn config(queue: usize) -> Config {
-    Config { limits: Limits { queue, batch: 256 }, expiry_interval: Duration::from_secs(3600) }
+    let limits = Limits { queue, batch: 256 };
+    Config { limits, expiry_interval: Duration::from_secs(3600), ..Config::default() }
 }
 
 pub(crate) async fn ledger() -> Ledger {
     let dir = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(SqliteStore::open(dir.path()).await.unwrap());
-    with_store(config(4096), store, dir)
+    with_store(&config(4096), store, dir)
 }
 
-pub(crate) fn with_store(config: Config, store: Arc<dyn Store>, dir: TempDir) -> Ledger {
+pub(crate) fn with_store(config: &Config, store: Arc<dyn Store>, dir: TempDir) -> Ledger {
     let app = App::with_store(config, Arc::clone(&store));
     let channel = Channel::in_process(app.services().stack(Duration::from_secs(30)));
     Ledger { app, client: LedgerServiceClient::new(channel), store, dir }

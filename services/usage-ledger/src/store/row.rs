@@ -1,4 +1,4 @@
-//! A record as a row.
+//! A record as a row, the same in both stores.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -89,7 +89,7 @@ impl From<PricesRow> for UnitPrices {
     }
 }
 
-#[derive(Debug, FromRow)]
+#[derive(Debug, FromRow, Serialize)]
 struct AttributionRow {
     team: String,
     project: String,
@@ -101,6 +101,23 @@ struct AttributionRow {
     task_id: String,
     phase: String,
     tags: Json<HashMap<String, String>>,
+}
+
+impl From<&Attribution> for AttributionRow {
+    fn from(of: &Attribution) -> Self {
+        Self {
+            team: of.team.clone(),
+            project: of.project.clone(),
+            job: of.job.clone(),
+            node: of.node.clone(),
+            run_id: of.run_id.clone(),
+            agent: of.agent.clone(),
+            session_id: of.session_id.clone(),
+            task_id: of.task_id.clone(),
+            phase: of.phase.clone(),
+            tags: Json(of.tags.clone()),
+        }
+    }
 }
 
 impl From<AttributionRow> for Attribution {
@@ -121,7 +138,7 @@ impl From<AttributionRow> for Attribution {
 }
 
 /// All columns but `org`, which the caller knows.
-#[derive(Debug, FromRow)]
+#[derive(Debug, FromRow, Serialize)]
 pub(super) struct RecordRow {
     attempt_id: String,
     request_id: String,
@@ -131,12 +148,14 @@ pub(super) struct RecordRow {
     model: String,
     credential: String,
     #[sqlx(flatten)]
+    #[serde(flatten)]
     attribution: AttributionRow,
     state: i32,
     worst_case: Json<TokensRow>,
     prices: Json<PricesRow>,
     held_nano_usd: i64,
     #[sqlx(flatten)]
+    #[serde(flatten)]
     tokens: TokensRow,
     cost_nano_usd: i64,
     over_hold: bool,
@@ -150,6 +169,39 @@ pub(super) struct RecordRow {
     created_at: Micros,
     expires_at: Micros,
     settled_at: Option<Micros>,
+}
+
+impl From<&Record> for RecordRow {
+    fn from(record: &Record) -> Self {
+        let asked = &record.reservation;
+        Self {
+            attempt_id: asked.attempt_id.to_string(),
+            request_id: asked.request_id.clone(),
+            principal: record.principal.clone(),
+            backend: asked.backend.clone(),
+            provider: asked.provider.clone(),
+            model: asked.model.clone(),
+            credential: asked.credential.clone(),
+            attribution: (&asked.attribution).into(),
+            state: record.state.number(),
+            worst_case: Json(asked.worst_case.into()),
+            prices: Json((&asked.prices).into()),
+            held_nano_usd: record.held.0,
+            tokens: record.tokens.into(),
+            cost_nano_usd: record.cost.0,
+            over_hold: record.over_hold,
+            tokens_estimated: record.tokens_estimated,
+            outcome: record.outcome as i32,
+            reason: record.reason as i32,
+            finish_reason: record.finish_reason as i32,
+            latency_us: record.latency.map(micros),
+            first_token_us: record.time_to_first_token.map(micros),
+            provider_request_id: record.provider_request_id.clone(),
+            created_at: record.created_at,
+            expires_at: asked.expires_at,
+            settled_at: record.settled_at,
+        }
+    }
 }
 
 impl TryFrom<RecordRow> for Record {
