@@ -66,4 +66,5 @@ pub use crate::sections::personas::{Persona, Personas, ThinkingStyle, Verbosity}
 pub use crate::sections::provider::{Preset, ProviderKind};
 pub use crate::sections::server::{ServerConfig, check_bind};
 pub use crate::sections::storage::{PostgresConfig, StorageConfig};
+pub use crate::sections::telemetry::TelemetryConfig;
 pub use crate::starter::write_starter_files;

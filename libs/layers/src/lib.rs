@@ -7,8 +7,11 @@ mod call;
 mod deadline;
 mod log;
 mod mac;
+mod methods;
+mod metrics;
 mod shed;
 mod tls;
+mod trace;
 mod typed;
 
 pub use auth::{AuthLayer, AuthService, Callers, UNAUTHENTICATED_CALLS};
@@ -16,8 +19,10 @@ pub use call::{CallContext, CallLayer, CallService, PEER_HEADERS, Peer};
 pub use deadline::{DeadlineBody, DeadlineLayer, DeadlineService, parse_grpc_timeout};
 pub use log::{LogBody, LogLayer, LogService};
 pub use mac::{MAC_HEADER, MeshSecret, Proof};
+pub use metrics::{MetricsBody, MetricsLayer, MetricsService};
 pub use shed::{SHED_CALLS, ShedBody, ShedLayer, ShedService};
 pub use tls::{ClientTls, ServerTls, TlsFiles};
+pub use trace::{TraceBody, TraceLayer, TraceService, write_trace};
 pub use typed::{TypedErrorsLayer, TypedErrorsService};
 
 /// The largest message that any client or server of the mesh takes, in bytes.

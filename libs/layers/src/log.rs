@@ -12,6 +12,8 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tower::{Layer, Service};
 
+use crate::methods;
+
 /// Logs every call of a server at debug level, failures of ours (INTERNAL, UNKNOWN, DATA_LOSS) at warn level.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LogLayer;
@@ -60,21 +62,19 @@ where
 struct Line {
     method: String,
     started: Instant,
-    code: Option<i32>,
+    code: Option<tonic::Code>,
 }
 
 impl Line {
     fn read(&mut self, headers: &HeaderMap) {
-        if let Some(code) = headers.get("grpc-status").and_then(|v| v.to_str().ok()?.parse().ok()) {
-            self.code = Some(code);
-        }
+        self.code = methods::grpc_code(headers).or(self.code);
     }
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         let (method, micros) = (self.method.as_str(), self.started.elapsed().as_micros());
-        match self.code.map(tonic::Code::from) {
+        match self.code {
             None => tracing::debug!(method, micros, "call dropped by its caller"),
             Some(code @ (tonic::Code::Internal | tonic::Code::Unknown | tonic::Code::DataLoss)) => {
                 tracing::warn!(method, micros, ?code, "call failed");

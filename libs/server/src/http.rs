@@ -7,7 +7,7 @@ use http::{Request, Response};
 use tonic::Status;
 use tower::util::{MapRequestLayer, MapResponseLayer};
 use tutti_error::{Error, from_status};
-use tutti_layers::{CallLayer, ShedLayer};
+use tutti_layers::{CallLayer, MetricsLayer, ShedLayer, TraceLayer};
 use tutti_types::Deadline;
 
 /// Writes a failure as the clients of these routes read it.
@@ -27,7 +27,7 @@ impl HttpRoutes {
         Self { router, write_error }
     }
 
-    /// The routes behind what they share with gRPC: strangers' headers stripped, a deadline, and, over the network, no
+    /// The routes behind what they share with gRPC: a span, metrics, strangers' headers stripped, a deadline, and, over the network, no
     /// more calls than the server can take.
     pub(crate) fn stack(self, timeout: Duration, shed: Option<ShedLayer>) -> axum::Router {
         let until = move |mut request: Request<Body>| {
@@ -35,13 +35,13 @@ impl HttpRoutes {
             request
         };
         let router = self.router.layer(CallLayer).layer(MapRequestLayer::new(until));
-        let Some(shed) = shed else { return router };
+        let Some(shed) = shed else { return router.layer(MetricsLayer).layer(TraceLayer) };
         let write_error = self.write_error;
         // The layers of the mesh refuse as gRPC does.
         let rewrite = move |response: Response<Body>| match Status::from_header_map(response.headers()) {
             Some(status) => write_error(&from_status(&status, "server")),
             None => response,
         };
-        router.layer(shed).layer(MapResponseLayer::new(rewrite))
+        router.layer(shed).layer(MapResponseLayer::new(rewrite)).layer(MetricsLayer).layer(TraceLayer)
     }
 }

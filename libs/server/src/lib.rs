@@ -1,9 +1,11 @@
 //! What every server of the mesh is made of: services, the one stack of layers around them, health, reflection,
 //! and a listener that drains.
 
+mod admin;
 mod health;
 mod http;
 mod incoming;
+mod observe;
 pub mod process;
 mod readiness;
 mod serve;

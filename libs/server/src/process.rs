@@ -25,7 +25,7 @@ use tutti_config::{Env, ExposeSecret as _, GeneralConfig, Loader, MeshConfig, Re
 use tutti_error::{Error, Result};
 use tutti_layers::{Callers, MeshSecret, ServerTls, TlsFiles};
 
-use crate::{ServeOptions, Services, bind, serve, serve_http};
+use crate::{ServeOptions, Services, bind, observe::Observe, serve, serve_http};
 
 /// Exit code of a process that can't start as it is configured (`EX_CONFIG`).
 pub const EXIT_CONFIG: u8 = 78;
@@ -67,6 +67,9 @@ pub struct Args {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:7070]
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+    /// Address for metrics (/metrics) and probes (/livez, /readyz) [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
     /// Folder for everything that is stored
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -82,6 +85,7 @@ impl Args {
             .config_dir(self.config_dir.clone())
             .env(env)
             .opt_flag("server.listen", self.listen)
+            .opt_flag("server.admin_listen", self.admin_listen)
             .opt_flag("server.data_dir", self.data_dir.as_ref().map(|dir| dir.display()))
             .opt_flag("server.allow_insecure_bind", self.allow_insecure_bind.then_some(true))
     }
@@ -201,8 +205,10 @@ impl From<Error> for Failure {
     }
 }
 
-/// A valid configuration with the log running.
+/// A valid configuration.
 struct Configured<C> {
+    observe: Observe,
+    warnings: tutti_config::Warnings,
     config: C,
     server: ServerConfig,
     general: GeneralConfig,
@@ -223,6 +229,7 @@ fn configure<C>(
     let server = ServerConfig::read(&reader);
     let mesh = program.map(|program| MeshConfig::read(&reader, program.calls)).unwrap_or_default();
     let callers = program.map_or(Callers::Anyone, |program| program.callers(&mesh));
+    let observe = Observe::read(&reader, program.map_or("tutti", |program| program.name), &general, &server);
     let config = read(&reader);
     if general.log_file.is_some() {
         reader.warn("general.log_file is accepted but has no effect yet: logs go to standard error");
@@ -232,15 +239,10 @@ fn configure<C>(
     if let Some(address) = server.http_listen {
         check_bind(address, false, server.allow_insecure_bind).map_err(Failure::config)?;
     }
-    let format = match general.log_format {
-        tutti_config::LogFormat::Text => tutti_telemetry::LogFormat::Text,
-        tutti_config::LogFormat::Json => tutti_telemetry::LogFormat::Json,
-    };
-    tutti_telemetry::init(&general.log_level, format);
-    for warning in warnings {
-        tracing::warn!("{warning}");
+    if let Some(address) = server.admin_listen {
+        check_bind(address, false, server.allow_insecure_bind).map_err(Failure::config)?;
     }
-    Ok(Configured { config, server, general, mesh, callers, all })
+    Ok(Configured { observe, warnings, config, server, general, mesh, callers, all })
 }
 
 impl<C> Configured<C> {
@@ -267,7 +269,11 @@ impl<C> Configured<C> {
     {
         let options = self.serve_options()?;
         let grace = options.grace;
-        let Self { config, server, general, mesh, all, .. } = self;
+        let Self { observe, warnings, config, server, general, mesh, all, .. } = self;
+        let observed = observe.start().await?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
         // Before any serious work, so that a taken port is known at once.
         let listening = bind(server.listen).await?;
         let address = listening.address;
@@ -277,6 +283,7 @@ impl<C> Configured<C> {
             Some(address) => services.take_http().zip(Some(bind(address).await?)),
             None => None,
         };
+        observed.admin.started(services.readiness());
         tracing::info!(%address, services = services.names().join(" "), "listening");
         let shutdown = CancellationToken::new();
         let grpc = serve(listening, services, options.clone(), shutdown.clone());
@@ -285,9 +292,11 @@ impl<C> Configured<C> {
             tracing::info!(address = %listening.address, "listening for HTTP");
             tokio::try_join!(grpc, serve_http(listening, http, options, shutdown.clone())).map(drop)
         };
+        let admin = observed.admin.clone();
         let ending = async {
             let served = serving.await;
             stop(grace).await;
+            observed.stop(grace).await;
             served
         };
         tokio::pin!(ending);
@@ -295,6 +304,7 @@ impl<C> Configured<C> {
             ended = &mut ending => return Ok(ended?),
             () = signals.next() => tracing::info!("stopping; running calls may end within {grace:?}"),
         }
+        admin.stopping();
         shutdown.cancel();
         tokio::select! {
             ended = &mut ending => Ok(ended?),
@@ -332,6 +342,7 @@ mod tests {
         Args {
             config_dir: Some(dir.to_owned()),
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+            admin_listen: None,
             data_dir: Some(dir.join("data")),
             allow_insecure_bind: false,
         }

@@ -53,7 +53,7 @@ impl Default for ServeOptions {
 /// A bound listener and the address it has got.
 #[derive(Debug)]
 pub struct Listening {
-    listener: TcpListener,
+    pub(crate) listener: TcpListener,
     /// The address, with the port chosen when 0 was asked for.
     pub address: SocketAddr,
 }

@@ -6,7 +6,9 @@ use axum::response::IntoResponse;
 use http::Request;
 use tonic::{body::Body, server::NamedService};
 use tower::Service;
-use tutti_layers::{AuthLayer, CallLayer, DeadlineLayer, LogLayer, ShedLayer, TypedErrorsLayer};
+use tutti_layers::{
+    AuthLayer, CallLayer, DeadlineLayer, LogLayer, MetricsLayer, ShedLayer, TraceLayer, TypedErrorsLayer,
+};
 
 use crate::{HttpRoutes, Readiness};
 
@@ -83,10 +85,11 @@ impl Services {
 
     /// The services behind the standard stack, for callers in the same process. The order matters, outermost first:
     ///
-    /// 1. log: sees what the caller sees, deadline included
-    /// 2. deadline: bounds all that follows, head and body
-    /// 3. typed errors: below the deadline, so that only tonic's own refusals are left to be typed
-    /// 4. call: strips what strangers may not say, before any handler reads it
+    /// 1. trace: around everything, so that the lines of all others have the call's ids
+    /// 2. metrics and log: see what the caller sees, deadline included
+    /// 3. deadline: bounds all that follows, head and body
+    /// 4. typed errors: below the deadline, so that only tonic's own refusals are left to be typed
+    /// 5. call: strips what strangers may not say, before any handler reads it
     ///
     /// Plain HTTP routes stand beside it.
     pub fn stack(self, default_timeout: Duration) -> axum::Router {
@@ -96,8 +99,8 @@ impl Services {
 
     /// The standard stack for callers over the network, with two layers more, between typed errors and call:
     ///
-    /// 4. auth: proves who calls, before `call` believes what it says; strangers don't take a place
-    /// 5. shed: refuses what is too much
+    /// 5. auth: proves who calls, before `call` believes what it says; strangers don't take a place
+    /// 6. shed: refuses what is too much
     pub(crate) fn network_stack(self, default_timeout: Duration, auth: AuthLayer, shed: ShedLayer) -> axum::Router {
         let http = self.http.map(|http| http.stack(default_timeout, Some(shed.clone())));
         let guarded = self.router.fallback(unimplemented).layer(CallLayer).layer(shed).layer(auth);
@@ -113,7 +116,12 @@ fn beside(grpc: axum::Router, http: Option<axum::Router>) -> axum::Router {
 }
 
 fn outer(router: axum::Router, default_timeout: Duration) -> axum::Router {
-    router.layer(TypedErrorsLayer).layer(DeadlineLayer::new(default_timeout)).layer(LogLayer)
+    router
+        .layer(TypedErrorsLayer)
+        .layer(DeadlineLayer::new(default_timeout))
+        .layer(LogLayer)
+        .layer(MetricsLayer)
+        .layer(TraceLayer)
 }
 
 /// What gRPC clients expect for a path that no service has.

@@ -3,6 +3,7 @@
 use std::{future::Future, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
 
 /// Background tasks with an owner that ends them: they see [`Tasks::stopping`], and [`Tasks::end`] waits for them.
 #[derive(Debug, Clone, Default)]
@@ -12,12 +13,13 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Runs a task until it ends by itself; it should watch [`Tasks::stopping`] if it is long.
+    /// Runs a task until it ends by itself; it should watch [`Tasks::stopping`] if it is long. It belongs to the call
+    /// that it was started in, if any: to its trace, and its log lines.
     pub fn spawn<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tracker.spawn(task);
+        self.tracker.spawn(task.in_current_span());
     }
 
     /// Cancelled when the owner begins to end.

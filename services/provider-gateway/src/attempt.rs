@@ -7,18 +7,21 @@ use std::{
 };
 
 use tokio::sync::oneshot;
+use tracing::{Instrument as _, Span};
 use tutti_error::{Error, Reason, Result};
 use tutti_proto::{
     ledger::v1::{ReleaseRequest, ReserveRequest, SettleRequest},
     llm::v1::{self as wire, AttemptOutcome, FinishReason},
 };
-use tutti_types::{AttemptId, TokenCounts, UnitPrices, time};
+use tutti_telemetry::Current;
+use tutti_types::{AttemptId, TokenCounts, UnitPrices, llm::Completion, time};
 
 use crate::{
     app::Gateway,
     domain::estimate,
     driver::{Key, OnWire},
     error::{Failure, Spent},
+    observe,
     plan::Plan,
     settle::{Ending, Settler, What},
 };
@@ -43,6 +46,9 @@ pub(crate) struct Attempt {
     told: Option<TokenCounts>,
     received_chars: u64,
     provider_request_id: String,
+    span: Span,
+    /// Where it belongs: in its span, else in that of the call.
+    place: Option<Current>,
 }
 
 /// How far it is.
@@ -75,17 +81,19 @@ impl Attempt {
     pub(crate) async fn open(gateway: &Gateway, plan: &Arc<Plan>) -> Result<Self> {
         let key = plan.backend.upstream()?.key();
         let id = AttemptId::generate();
+        tutti_telemetry::set_request_id(&plan.request_id);
         let request = reservation(id, plan, &key);
         let attempt = Self::new(id, key, Arc::clone(plan), gateway.settler.clone());
         let ledger = Arc::clone(&gateway.ledger);
-        let context = plan.context.clone();
+        let (context, span) = (plan.context.clone(), attempt.span.clone());
         // In a task of its own, so that a caller who goes away can't leave a hold nobody knows of: the attempt comes
         // back through the channel, and where nobody receives it, its drop releases the hold.
         let (answer, answered) = oneshot::channel();
-        gateway.tasks.spawn(async move {
+        let reserving = async move {
             let reserved = ledger.reserve(request, &context).await;
             let _ = answer.send(attempt.reserved(reserved));
-        });
+        };
+        gateway.tasks.spawn(reserving.instrument(span));
         let late = || Error::new(Reason::DeadlineExceeded, "the deadline passed while the cost was being reserved");
         let lost = || Error::new(Reason::ShuttingDown, "the gateway is shutting down");
         let waited = tokio::time::timeout_at(plan.context.deadline.instant().into(), answered).await;
@@ -93,7 +101,10 @@ impl Attempt {
     }
 
     fn new(id: AttemptId, key: Key, plan: Arc<Plan>, settler: Settler) -> Self {
+        let span = observe::span(&plan, id);
         Self {
+            place: span.in_scope(tutti_telemetry::current),
+            span,
             id,
             key,
             plan,
@@ -143,9 +154,16 @@ impl Attempt {
         self.told = tokens.or(self.told);
     }
 
-    /// Notes the provider's id of the answer.
-    pub(crate) fn named(&mut self, provider_request_id: &str) {
-        provider_request_id.clone_into(&mut self.provider_request_id);
+    /// Notes the answer, or what there is of it.
+    pub(crate) fn answered(&mut self, completion: &Completion) {
+        self.provider_request_id.clone_from(&completion.provider_request_id);
+        self.told(completion.tokens);
+        observe::answered(&self.span, completion);
+    }
+
+    /// Notes the model that answered.
+    pub(crate) fn answered_by(&self, model: &str) {
+        observe::model(&self.span, model);
     }
 
     /// From the call's arrival to the first piece of output.
@@ -209,6 +227,16 @@ impl Attempt {
             Stage::Held | Stage::Sent => self.submit(What::Release(self.release(outcome.reason))),
         }
         let usage = outcome.tokens.usage(prices.cost(&outcome.tokens), outcome.estimated || prices.estimated);
+        let ended = observe::Ended {
+            outcome: outcome.outcome,
+            reason: outcome.reason,
+            finish: outcome.finish,
+            http_status: outcome.http_status,
+            usage: &usage,
+            first_output: self.first_output,
+        };
+        observe::ended(&self.span, &self.plan, &ended);
+        self.span = Span::none();
         wire::Attempt {
             attempt_id: self.id.to_string(),
             backend: self.plan.backend.config.name.clone(),
@@ -271,7 +299,8 @@ impl Attempt {
     }
 
     fn submit(&self, what: What) {
-        self.settler.submit(Ending { scope: self.plan.context.scope.clone(), what });
+        let place = self.place.clone();
+        self.settler.submit(Ending { scope: self.plan.context.scope.clone(), what, place });
     }
 }
 

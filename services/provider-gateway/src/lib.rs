@@ -14,6 +14,7 @@ pub mod domain;
 mod driver;
 mod error;
 mod grpc;
+mod observe;
 mod plan;
 mod settle;
 mod spool;

@@ -26,14 +26,36 @@ use crate::{
         resolve::{Resolved, vendor_of},
         validate::Checks,
     },
+    observe,
 };
 
 /// The most inputs of one embedding call.
 const MAX_INPUTS: usize = 2048;
 
+/// What is asked of the provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// A generation.
+    Chat,
+    /// Embeddings.
+    Embeddings,
+}
+
+impl Operation {
+    /// As OpenTelemetry calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Embeddings => "embeddings",
+        }
+    }
+}
+
 /// What all attempts of a call share.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    /// What is asked for.
+    pub(crate) operation: Operation,
     /// The caller's request.
     pub(crate) request_id: RequestId,
     /// When it came.
@@ -58,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) input_estimate: u64,
     /// What was dropped or assumed so far, in words.
     pub(crate) warnings: Vec<String>,
+    /// What a trace is shown of the prompt: usually nothing.
+    pub(crate) prompt: Option<String>,
 }
 
 /// What a generation needs besides.
@@ -103,6 +127,8 @@ pub(crate) fn generation(
     let prices = backend.prices(&model, bound);
     let worst_case = estimate::worst_case(bound, cap.into(), estimate::cache_wish(&generation), &prices);
     let plan = Plan {
+        operation: Operation::Chat,
+        prompt: observe::prompt(&request.messages),
         request_id: RequestId::parse_or_generate(&request.request_id)?,
         arrived,
         context: bounded(context, request.limits.as_ref()),
@@ -139,6 +165,8 @@ pub(crate) fn embedding(
     let bound = estimate::texts_bound(&request.inputs);
     let prices = backend.prices(&model, bound);
     let plan = Plan {
+        operation: Operation::Embeddings,
+        prompt: None,
         request_id: RequestId::parse_or_generate(&request.request_id)?,
         arrived,
         context: bounded(context, request.limits.as_ref()),

@@ -18,10 +18,12 @@ use tokio::sync::{
     mpsc::{Receiver, Sender, channel},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::CallContext;
 use tutti_proto::ledger::v1::{ReleaseRequest, SettleRequest};
 use tutti_server::Tasks;
+use tutti_telemetry::Current;
 use tutti_types::{Deadline, Scope};
 
 use crate::{
@@ -47,6 +49,8 @@ pub(crate) struct Ending {
     pub(crate) scope: Scope,
     /// What became of it.
     pub(crate) what: What,
+    /// The attempt's place in its trace, unless that is forgotten.
+    pub(crate) place: Option<Current>,
 }
 
 /// What became of an attempt.
@@ -172,8 +176,9 @@ impl Shared {
                 }
             }
         };
+        let span = ending.place.as_ref().map_or_else(Span::none, |place| tutti_telemetry::resume("settle", place));
         let late = |_| Err(Error::new(Reason::DeadlineExceeded, "the ledger did not answer in time"));
-        tokio::time::timeout(timeout, call).await.unwrap_or_else(late)
+        tokio::time::timeout(timeout, call).instrument(span).await.unwrap_or_else(late)
     }
 
     /// Works with the disk on a thread that may block. `None` when the process is ending.
@@ -255,7 +260,8 @@ fn ending(record: &Record) -> Option<Ending> {
         Kind::Settle => What::Settle(Box::new(SettleRequest::decode(bytes.as_slice()).ok()?)),
         Kind::Release => What::Release(ReleaseRequest::decode(bytes.as_slice()).ok()?),
     };
-    Some(Ending { scope: Scope { org: record.org.clone(), principal: record.principal.clone() }, what })
+    let scope = Scope { org: record.org.clone(), principal: record.principal.clone() };
+    Some(Ending { scope, what, place: None })
 }
 
 /// Whether the same call may go well later.

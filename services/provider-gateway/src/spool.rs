@@ -12,6 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tutti_telemetry::Metrics;
 
 /// A segment is sealed at this size, so that replaying never holds much in memory.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -53,14 +54,28 @@ struct State {
     open: Option<(File, u64)>,
     /// Number of the open segment, or of the next one.
     number: u64,
+    /// Records that wait, for the metrics.
+    waiting: usize,
+}
+
+impl State {
+    fn count(&mut self, waiting: usize) {
+        self.waiting = waiting;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        metrics::gauge!(Metrics::SPOOL).set(waiting as f64);
+    }
 }
 
 impl Spool {
     /// Opens the folder, making it where it is missing.
     pub(crate) fn open(dir: &Path) -> io::Result<Self> {
         make_private(dir)?;
-        let last = numbers(dir)?.last().copied().unwrap_or(0);
-        Ok(Self { dir: dir.to_owned(), state: Mutex::new(State { open: None, number: last + 1 }) })
+        let numbers = numbers(dir)?;
+        let number = numbers.last().map_or(1, |last| last + 1);
+        let spool = Self { dir: dir.to_owned(), state: Mutex::new(State { open: None, number, waiting: 0 }) };
+        let left: io::Result<Vec<usize>> = numbers.iter().map(|number| lines(&spool.segment(*number))).collect();
+        spool.lock().count(left?.iter().sum());
+        Ok(spool)
     }
 
     /// Writes a record and waits until it is on disk. Blocks for the time of one sync.
@@ -77,8 +92,13 @@ impl Spool {
         let Some((file, size)) = &mut state.open else { return Ok(()) };
         let written = file.write_all(&line).and_then(|()| file.sync_data());
         *size += line.len() as u64;
+        let is_full = *size >= SEGMENT_BYTES;
+        if written.is_ok() {
+            let waiting = state.waiting + 1;
+            state.count(waiting);
+        }
         // After a failed write the segment may end in half a line: the next record begins another one.
-        if written.is_err() || *size >= SEGMENT_BYTES {
+        if written.is_err() || is_full {
             seal(&mut state);
         }
         written
@@ -111,7 +131,12 @@ impl Spool {
 
     /// Removes a segment that is delivered.
     pub(crate) fn remove(&self, segment: &Path) -> io::Result<()> {
+        let delivered = lines(segment)?;
         fs::remove_file(segment)?;
+        let mut state = self.lock();
+        let waiting = state.waiting.saturating_sub(delivered);
+        state.count(waiting);
+        drop(state);
         File::open(&self.dir)?.sync_all()
     }
 
@@ -136,6 +161,11 @@ fn seal(state: &mut State) {
     if state.open.take().is_some() {
         state.number += 1;
     }
+}
+
+/// How many records a segment has.
+fn lines(segment: &Path) -> io::Result<usize> {
+    Ok(fs::read(segment)?.iter().filter(|byte| **byte == b'\n').count())
 }
 
 /// Numbers of the segments, oldest first.
@@ -190,6 +220,21 @@ mod tests {
             spool.remove(&segment).unwrap();
         }
         assert!(spool.is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_counted_across_processes() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = Metrics::of(|| {
+            Spool::open(dir.path()).unwrap().append(&record("1")).unwrap();
+            Spool::open(dir.path()).unwrap().append(&record("2")).unwrap();
+        });
+        assert!(text.contains("tutti_spool_length 2"), "{text}");
+        let text = Metrics::of(|| {
+            let spool = Spool::open(dir.path()).unwrap();
+            spool.sealed().unwrap().iter().for_each(|segment| spool.remove(segment).unwrap());
+        });
+        assert!(text.contains("tutti_spool_length 0"), "{text}");
     }
 
     #[test]

@@ -108,6 +108,7 @@ impl Desk {
     /// Those of [`Planner::plan`]; INVALID_REQUEST when a request of that id is running; no backend that can take it;
     /// CANCELLED.
     pub(crate) async fn turn(&self, context: &CallContext, arrived: Instant, ask: Ask, outbox: Outbox) -> Result<Turn> {
+        tutti_telemetry::set_request_id(&ask.id);
         let place = self.running.enter(&context.scope, ask.id, ask.field("request_id"))?;
         let plan: Plan = tokio::select! {
             biased;

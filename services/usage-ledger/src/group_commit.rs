@@ -20,6 +20,7 @@ use tokio::{
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::CallContext;
 use tutti_server::Tasks;
+use tutti_telemetry::Metrics;
 use tutti_types::{AttemptId, Scope, time::unix_micros};
 
 use crate::{
@@ -197,6 +198,8 @@ impl Writer {
             if self.try_commit(batch).await? == Commit::Durable {
                 self.counters.commits.fetch_add(1, Ordering::Relaxed);
                 self.counters.changes.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                #[expect(clippy::cast_precision_loss, reason = "a batch is far below 2^53")]
+                metrics::histogram!(Metrics::BATCH).record(batch.len() as f64);
                 return Ok(());
             }
         }

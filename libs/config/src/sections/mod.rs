@@ -8,3 +8,4 @@ pub(crate) mod personas;
 pub(crate) mod provider;
 pub(crate) mod server;
 pub(crate) mod storage;
+pub(crate) mod telemetry;

@@ -16,6 +16,8 @@ pub struct ServerConfig {
     /// The address to listen on for plain HTTP clients (the router's OpenAI-compatible door); without one, `listen`
     /// takes them too.
     pub http_listen: Option<SocketAddr>,
+    /// The address for metrics and probes; without one there are none.
+    pub admin_listen: Option<SocketAddr>,
     /// The folder for everything the process stores; it need not exist yet.
     pub data_dir: PathBuf,
     /// Whether a non-loopback address without authentication is accepted.
@@ -40,6 +42,7 @@ impl ServerConfig {
         let config = Self {
             listen: server.parsed("listen", listen, "an address such as 127.0.0.1:7070"),
             http_listen: server.opt_parsed("http_listen", "an address such as 127.0.0.1:8080"),
+            admin_listen: server.opt_parsed("admin_listen", "an address such as 127.0.0.1:9464"),
             data_dir: data_dir(&server, reader),
             allow_insecure_bind: server.bool("allow_insecure_bind", false),
             shutdown_grace: server.duration("shutdown_grace", Duration::from_secs(10)),

@@ -55,6 +55,7 @@ async fn exchange(plan: &Plan, count: usize, attempt: &mut Attempt) -> Result<Em
     let embeddings = upstream.adapter().embeddings(&body, count).map_err(Failure::of_answer)?;
     let tokens = embeddings.input_tokens.map(|input| TokenCounts { fresh_input: input, ..TokenCounts::default() });
     attempt.told(tokens);
+    attempt.answered_by(&embeddings.model);
     attempt.received("");
     Ok(embeddings)
 }

@@ -228,7 +228,7 @@ impl Generating {
     }
 
     fn succeed(&mut self, completion: &Completion) {
-        self.note(completion);
+        self.attempt.answered(completion);
         let finish = completion.finish.into();
         let closed = self.attempt.close_ok(finish);
         self.push_done(completion, finish, closed);
@@ -236,7 +236,7 @@ impl Generating {
     }
 
     fn fail(&mut self, partial: &Completion, failure: Failure) {
-        self.note(partial);
+        self.attempt.answered(partial);
         let closed = self.attempt.close_failed(&failure);
         let mut error = Error::from(failure).attempts(vec![closed.clone()]);
         if self.output_bytes > 0 {
@@ -244,11 +244,6 @@ impl Generating {
         }
         self.push_done(partial, FinishReason::Error, closed);
         self.phase = Phase::Ended(Some(error));
-    }
-
-    fn note(&mut self, completion: &Completion) {
-        self.attempt.told(completion.tokens);
-        self.attempt.named(&completion.provider_request_id);
     }
 
     fn push_done(&mut self, completion: &Completion, finish: FinishReason, closed: tutti_proto::llm::v1::Attempt) {

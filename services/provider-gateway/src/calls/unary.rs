@@ -61,8 +61,7 @@ async fn exchange(
         }
         failure
     })?;
-    attempt.named(&completion.provider_request_id);
-    attempt.told(completion.tokens);
+    attempt.answered(&completion);
     attempt.received(&completion.text());
     for call in &completion.tool_calls {
         attempt.received(&call.arguments);

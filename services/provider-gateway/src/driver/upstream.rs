@@ -73,6 +73,12 @@ impl Upstream {
         self.adapter.as_ref()
     }
 
+    /// Host and port of the provider.
+    pub(crate) fn address(&self) -> Option<(String, u16)> {
+        let url: reqwest::Url = self.base_url.parse().ok()?;
+        Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
+    }
+
     /// How many keys there are.
     pub(crate) fn key_count(&self) -> usize {
         self.keys.len()

@@ -1,6 +1,7 @@
 //! The tools of one turn: whose they are, and runs of those of the mesh.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tracing::{Instrument as _, Span};
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::CallContext;
 use tutti_proto::{
@@ -8,6 +9,8 @@ use tutti_proto::{
     router::v1::chat_stream_response::Event,
     sandbox::v1::{ExecuteRequest, ToolInfo, ToolResult},
 };
+
+use tutti_telemetry as telemetry;
 
 use super::{ask::Ask, outbox::Outbox};
 use crate::clients::{ToolEvent, Tools};
@@ -157,11 +160,14 @@ impl Round<'_> {
 
     async fn run_one(&self, index: usize, call: &ToolCall) -> Result<ToolResult> {
         let result = if self.set.has(&call.name) {
-            match self.execute(index, call).await {
+            let span = span(call);
+            let result = match self.execute(index, call).instrument(span.clone()).await {
                 Ok(result) => result,
                 Err(error) if is_the_callers(error.reason()) => return Err(error),
                 Err(error) => failure(call, error.reason(), error.to_string()),
-            }
+            };
+            note(&span, &result);
+            result
         } else {
             let names: Vec<String> = self.set.definitions().into_iter().map(|tool| tool.name).collect();
             let known = names.iter().map(String::as_str);
@@ -191,6 +197,34 @@ impl Round<'_> {
         }
         let missing = || failure(call, Reason::ToolFailed, "the sandbox went away before the tool ended".into());
         Ok(result.unwrap_or_else(missing))
+    }
+}
+
+/// The span of a tool's run, by the GenAI conventions; an empty one when nobody records the trace.
+fn span(call: &ToolCall) -> Span {
+    if !telemetry::is_exporting() {
+        return Span::none();
+    }
+    let span = telemetry::child(&format!("execute_tool {}", call.name), false);
+    telemetry::set(&span, "gen_ai.operation.name", "execute_tool");
+    telemetry::set(&span, "gen_ai.tool.name", call.name.clone());
+    telemetry::set(&span, "gen_ai.tool.call.id", call.id.clone());
+    if let Some(arguments) = telemetry::redacted(&call.arguments_json) {
+        telemetry::set(&span, "gen_ai.tool.call.arguments", arguments);
+    }
+    span
+}
+
+/// Completes it.
+fn note(span: &Span, result: &ToolResult) {
+    if span.is_none() {
+        return;
+    }
+    if !result.success {
+        telemetry::set_error(span, result.reason().as_str_name().trim_start_matches("ERROR_REASON_"));
+    }
+    if let Some(output) = telemetry::redacted(&result.output) {
+        telemetry::set(span, "gen_ai.tool.call.result", output);
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use tokio::task::JoinSet;
 use tonic::Status;
+use tracing::Instrument as _;
 use tutti_error::{Error, Result};
 use tutti_layers::CallContext;
 use tutti_proto::router::v1::{
@@ -45,7 +46,7 @@ pub(crate) async fn chat_stream(
     let (outbox, events) = Outbox::new();
     let turn = desk.turn(context, arrived, ask, outbox).await?;
     let mut task = JoinSet::new();
-    task.spawn(async move { Box::pin(turn.run()).await.map(drop) });
+    task.spawn(async move { Box::pin(turn.run()).await.map(drop) }.in_current_span());
     let numbered = Numbered { request_id, seq: 0, events, task, ended: None };
     let next = |mut numbered: Numbered| async move { Some((numbered.next().await?, numbered)) };
     Ok(stream::unfold(numbered, next).boxed())
