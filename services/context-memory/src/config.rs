@@ -1,6 +1,6 @@
 //! The `[context]` section.
 
-use tutti_config::Reader;
+use tutti_config::{Reader, StorageConfig};
 
 use crate::domain::Caps;
 
@@ -9,10 +9,15 @@ use crate::domain::Caps;
 pub struct Config {
     /// The caps of a view.
     pub caps: Caps,
+    /// `[storage]`. Default: SQLite in the data folder.
+    pub storage: StorageConfig,
+    /// The routers end with this process, so that a turn which is open at the start has nobody left to close it. True as
+    /// read; false where routers are processes of their own.
+    pub embedded: bool,
 }
 
 impl Config {
-    /// Reads `[context]`: `session_max_messages` (default 50) and `session_max_tokens` (default 100 000).
+    /// Reads `[storage]` and `[context]`: `session_max_messages` (default 50) and `session_max_tokens` (default 100 000).
     pub fn read(reader: &Reader) -> Self {
         let section = reader.section("context");
         let defaults = Caps::default();
@@ -33,6 +38,6 @@ impl Config {
             "include_files",
         ]);
         section.finish();
-        Self { caps }
+        Self { caps, storage: StorageConfig::read(reader), embedded: true }
     }
 }

@@ -9,3 +9,4 @@ mod store;
 
 pub use app::App;
 pub use config::Config;
+pub use store::schema;

@@ -10,7 +10,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     process::run(Program::peer("context-memory", &[]), Config::read, async |context| {
-        let app = App::start(context.config, &context.server.data_dir).await?;
+        let config = Config { embedded: false, ..context.config };
+        let app = App::start(config, &context.server.data_dir).await?;
         Ok(Running::new(app.services(), async move |grace| app.stop(grace).await))
     })
 }

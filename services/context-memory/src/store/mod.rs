@@ -2,9 +2,12 @@
 
 #[cfg(test)]
 mod contract;
+mod postgres;
 mod sqlite;
 
 use async_trait::async_trait;
+pub(crate) use postgres::PostgresStore;
+pub use postgres::schema;
 pub(crate) use sqlite::SqliteStore;
 use tutti_error::Result;
 use tutti_proto::{
@@ -57,7 +60,7 @@ pub(crate) struct Visible {
     pub older: i64,
 }
 
-/// Keeps sessions. Every method is of one tenant.
+/// Keeps sessions. Every method that takes a scope is of one tenant.
 #[async_trait]
 pub(crate) trait Store: Send + Sync {
     /// Appends to a turn, idempotently by (session, turn, index); makes the session and the turn when they are new.
@@ -80,6 +83,10 @@ pub(crate) trait Store: Send + Sync {
 
     /// Deletes a session and says how many messages it had. UNKNOWN_SESSION when there is none.
     async fn delete(&self, scope: &Scope, session_id: &str) -> Result<i64>;
+
+    /// Marks the turns of all tenants as incomplete that are open and were last appended to before this moment
+    /// (microseconds since 1970): whoever made them is gone. Says how many there were.
+    async fn close_abandoned(&self, before: i64) -> Result<u64>;
 
     /// Ends the store after what is running on it.
     async fn close(&self);

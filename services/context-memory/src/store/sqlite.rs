@@ -201,6 +201,24 @@ impl Store for SqliteStore {
         messages.ok_or_else(|| unknown(session_id))
     }
 
+    async fn close_abandoned(&self, before: i64) -> Result<u64> {
+        let closed = sqlx::query(
+            "UPDATE turns SET state = ? WHERE state = ? AND coalesce(
+                 (SELECT l.created_at FROM appends a
+                  JOIN log l ON l.org = a.org AND l.session_id = a.session_id AND l.seq = a.last_seq
+                  WHERE a.org = turns.org AND a.session_id = turns.session_id AND a.turn_id = turns.turn_id
+                  ORDER BY a.idx DESC LIMIT 1),
+                 (SELECT s.updated_at FROM sessions s WHERE s.org = turns.org AND s.session_id = turns.session_id)) < ?",
+        )
+        .bind(i32::from(TurnState::Incomplete))
+        .bind(i32::from(TurnState::Open))
+        .bind(before)
+        .execute(self.0.writer())
+        .await
+        .map_err(unavailable("close abandoned turns"))?;
+        Ok(closed.rows_affected())
+    }
+
     async fn close(&self) {
         self.0.close().await;
     }
