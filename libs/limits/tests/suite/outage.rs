@@ -1,13 +1,14 @@
 //! Redis frozen, stopped, never there: answers stay quick, by this replica's share, and it comes back by itself.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::task::JoinSet;
 use tutti_limits::{Amount, Correction, Limiter, Redis, RedisOptions, Window};
-use tutti_testkit::{TestRedis, free_port, wait_for};
+use tutti_testkit::{Fault, FaultProxy, TestRedis, free_port, wait_for};
 
 use super::{CALL, SOON, connected, remaining, requests, shared, tokens, waits};
 
@@ -23,6 +24,16 @@ fn by_default(redis: &TestRedis, replica: &str) -> RedisOptions {
 /// One connected with the default budget, though the machine may be too busy for it at first.
 async fn prompt(redis: &TestRedis, replica: &str) -> Redis {
     connected(by_default(redis, replica)).await
+}
+
+/// Waits until Redis decides again; on a busy machine it may be given up once more before.
+async fn back(limiter: &Redis) {
+    wait_for(SOON, async || {
+        let before = limiter.counts().by_share;
+        limiter.take("back", CALL, &[requests(60, HOUR, 4)]).await;
+        limiter.counts().by_share == before
+    })
+    .await;
 }
 
 /// Asks `count` times at once; all answers must be quick.
@@ -61,10 +72,7 @@ async fn frozen_it_costs_at_most_the_budget_once_and_comes_back_by_itself() {
     assert_eq!((later.by_share, later.outages, later.timeouts), (100, 1, first.timeouts), "{later:?}");
 
     redis.thaw();
-    wait_for(SOON, async || limiter.is_shared()).await;
-    let before = limiter.counts();
-    assert!(limiter.take("afterwards", CALL, &windows).await.is_allowed());
-    assert_eq!(limiter.counts().by_share, before.by_share);
+    back(&limiter).await;
 }
 
 #[tokio::test]
@@ -79,9 +87,35 @@ async fn stopped_it_is_left_at_once_and_found_again() {
     assert_eq!(limiter.counts().by_share, 20);
 
     redis.restart().await;
-    wait_for(SOON, async || limiter.is_shared()).await;
-    assert!(limiter.take("other", CALL, &windows).await.is_allowed());
-    assert_eq!(limiter.counts().by_share, 20);
+    back(&limiter).await;
+}
+
+#[tokio::test]
+async fn slower_than_the_budget_it_is_not_used_and_calls_do_not_ask_for_it() {
+    let redis = TestRedis::start().await;
+    let proxy = FaultProxy::start(SocketAddr::from(([127, 0, 0, 1], redis.port()))).await;
+    let url = format!("redis://{}", proxy.address());
+    let limiter = connected(RedisOptions::new(url.into(), "tutti", "one")).await;
+    let windows = [requests(1_000_000, HOUR, 1_000_000)];
+
+    proxy.set(Fault::Delay(BUDGET * 3)).await;
+    wait_for(SOON, async || {
+        limiter.take("backend", CALL, &windows).await;
+        !limiter.is_shared()
+    })
+    .await;
+    let (before, lost) = (limiter.counts(), proxy.connections());
+    for _ in 0..1_000 {
+        assert!(limiter.take("backend", CALL, &windows).await.is_allowed());
+    }
+    assert_eq!(limiter.counts().by_share - before.by_share, 1_000);
+    // The background task goes on trying, and finds it too slow each time.
+    wait_for(SOON, async || proxy.connections() >= lost + 4).await;
+    assert_eq!((limiter.is_shared(), limiter.counts().outages), (false, before.outages));
+    assert!(proxy.connections() < lost + 100, "{}", proxy.connections());
+
+    proxy.set(Fault::Pass).await;
+    back(&limiter).await;
 }
 
 #[tokio::test]
