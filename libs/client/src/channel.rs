@@ -4,16 +4,18 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::{Request, Response};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{body::Body, transport::Endpoint};
-use tower::{BoxError, Service, ServiceExt as _, util::BoxCloneSyncService};
-use tutti_error::{Error, Result};
+use tonic::body::Body;
+use tower::{BoxError, Service, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tutti_error::Result;
 use tutti_layers::Peer;
+
+use crate::{Connector, balance::Balance};
 
 type Inner = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
@@ -31,7 +33,7 @@ impl Channel {
     /// To a service in this process, through its whole server stack. Every call is a task of its own, ended when the
     /// caller drops it; the body is driven by its reader.
     pub fn in_process(service: axum::Router) -> Self {
-        let service = tower::service_fn(move |mut request: Request<Body>| {
+        let service = service_fn(move |mut request: Request<Body>| {
             request.extensions_mut().insert(Peer::InProcess);
             let call = service.clone().oneshot(request);
             // Owned by the future that waits for it.
@@ -45,21 +47,16 @@ impl Channel {
         Self(BoxCloneSyncService::new(service))
     }
 
-    /// To an address such as `http://127.0.0.1:7070`. Connects at the first call, and again when the connection is lost.
+    /// To an address such as `http://127.0.0.1:7070`, proving nothing; otherwise as [`Connector::connect`].
     ///
     /// # Errors
     /// INVALID_REQUEST when the address can't be read.
     pub fn connect(address: &str) -> Result<Self> {
-        let endpoint = Endpoint::from_shared(address.to_owned())
-            .map_err(|error| Error::invalid("address", format!("\"{address}\" can't be read: {error}")))?
-            .tcp_nodelay(true)
-            .connect_timeout(Duration::from_secs(5))
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .initial_stream_window_size(64 * 1024)
-            .initial_connection_window_size(64 * 1024 * 1024);
-        let service = endpoint.connect_lazy().map_err(BoxError::from);
-        Ok(Self(BoxCloneSyncService::new(service)))
+        Connector::default().connect(address)
+    }
+
+    pub(crate) fn balanced(balance: Arc<Balance>) -> Self {
+        Self(BoxCloneSyncService::new(service_fn(move |request| Arc::clone(&balance).call(request))))
     }
 }
 

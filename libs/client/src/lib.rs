@@ -1,11 +1,18 @@
 //! How a service calls another: one channel type, in process or over the network, and one way to hand on the caller,
 //! the deadline and the tenant.
 
+mod balance;
 mod channel;
+mod connector;
+mod replicas;
+mod resend;
+mod resolve;
 
 use std::time::Duration;
 
 pub use channel::Channel;
+pub use connector::Connector;
+pub use resolve::{Dns, Resolve};
 use tonic::{Request, Status};
 use tutti_error::{Error, Reason};
 use tutti_layers::CallContext;
