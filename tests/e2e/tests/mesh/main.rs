@@ -10,3 +10,4 @@ mod first_light;
 mod refusals;
 mod stopping;
 mod support;
+mod telemetry;
