@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use provider_gateway::{App, Config};
-use tutti_client::Channel;
+use tutti_client::Connector;
 use tutti_server::process::{self, Program, Running};
 
 #[global_allocator]
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     process::run(Program::peer("provider-gateway", &["ledger"]), Config::read, async |context| {
         // The one TLS provider of the process. Another that is there already would do as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let ledger = Channel::connect(context.mesh.address("ledger"))?;
+        let ledger = Connector::new(&context.mesh)?.connect(context.mesh.address("ledger"))?;
         let app = App::start(context.config, &context.server.data_dir, ledger).await?;
         Ok(Running::new(app.services(), async move |grace| app.stop(grace).await))
     })

@@ -1,0 +1,9 @@
+//! What every service of the mesh and every client of it have in common, tested with both over loopback: proofs, load
+//! shedding, streams on one connection, replicas that come and go.
+
+#![cfg(test)]
+
+mod proofs;
+mod replicas;
+mod streams;
+mod support;
