@@ -128,7 +128,7 @@ fn gate(verdict: &Verdict) -> [String; 4] {
     let outcome = match verdict.outcome {
         Outcome::Passed => "passed".to_owned(),
         Outcome::Failed => "**FAILED**".to_owned(),
-        Outcome::NotMeasured if verdict.measured.is_none() => "not measured: the path is not there".to_owned(),
+        Outcome::NotMeasured if verdict.measured.is_none() => "not in this run".to_owned(),
         Outcome::NotMeasured => {
             format!("not measured: strangers used {} cores (> {QUIET_CORES})", number(verdict.foreign_cores))
         }
