@@ -13,6 +13,7 @@ pub mod rpcs;
 pub mod runbooks;
 pub mod size;
 pub mod source;
+pub mod traps;
 pub mod tree;
 
 use std::fmt;

@@ -4,7 +4,9 @@
 
 use std::{fs, path::PathBuf, sync::LazyLock};
 
-use tidy::{Finding, boundaries, dependencies, hygiene, layout, rpcs, runbooks, size, source::Source, tree::Tree};
+use tidy::{
+    Finding, boundaries, dependencies, hygiene, layout, rpcs, runbooks, size, source::Source, traps, tree::Tree,
+};
 use tutti_proto::FILE_DESCRIPTOR_SET;
 
 static TREE: LazyLock<Tree> = LazyLock::new(|| Tree::read(&root()).unwrap());
@@ -104,6 +106,11 @@ fn every_rpc_has_its_tests() {
     let all = rpcs::all(FILE_DESCRIPTOR_SET).unwrap();
     assert!(all.len() > 20, "the descriptors are not read");
     none(rpcs::proven(&all, &table, &TREE.sources).unwrap());
+}
+
+#[test]
+fn every_trap_has_its_test() {
+    none(traps::proven(&TREE.sources));
 }
 
 #[test]

@@ -59,10 +59,10 @@ fn text_comes_in_order_with_its_metadata() {
     assert!(answer.warnings.is_empty());
 }
 
-/// Traps 1 and 2: caches are outside of `input_tokens`, the split counts the same tokens as the sum, and
+/// Caches are outside of `input_tokens`, the split counts the same tokens as the sum, and
 /// `message_delta` overwrites what it tells (also the raised input) and nothing else.
 #[test]
-fn usage_is_disjoint_and_overwritten_not_summed() {
+fn trap_01_and_02_usage_is_disjoint_and_overwritten_not_summed() {
     let expected = TokenCounts {
         fresh_input: 12,
         cache_read: 500,
@@ -100,18 +100,17 @@ fn an_end_without_usage_keeps_what_was_told_first() {
     assert_eq!((answer.finish, answer.raw_finish.as_str()), (Finish::Stop, "stop_sequence"));
 }
 
-/// Traps 5 and 6: parallel calls stay apart, also when their fragments interleave.
+/// Parallel calls stay apart, also when their fragments interleave.
 #[test]
-fn interleaved_calls_stay_apart() {
+fn trap_05_and_06_interleaved_calls_stay_apart() {
     let answer = streamed("tools_interleaved");
     let expected = vec![("toolu_a", json!({"x": 4})), ("toolu_b", json!({"x": 5})), ("toolu_c", json!({}))];
     assert_eq!(arguments(&answer), expected);
     assert_eq!((answer.finish, answer.raw_finish.as_str()), (Finish::ToolCalls, "tool_use"));
 }
 
-/// Trap 11.
 #[test]
-fn a_call_without_arguments_has_an_empty_object() {
+fn trap_11_a_call_without_arguments_has_an_empty_object() {
     for answer in [streamed("tools_interleaved"), whole("tools_interleaved")] {
         assert_eq!(answer.tool_calls[2].arguments, "{}");
     }
@@ -125,9 +124,9 @@ fn a_call_is_given_out_whole_and_once() {
     assert_eq!(calls, outcome.unwrap().tool_calls);
 }
 
-/// Trap 9: what the API must get back is kept verbatim and in order.
+/// What the API must get back is kept verbatim and in order.
 #[test]
-fn thinking_blocks_are_kept_verbatim() {
+fn trap_09_thinking_blocks_are_kept_verbatim() {
     let answer = streamed("thinking");
     let expected = [
         json!({"type": "thinking", "thinking": "First, add.", "signature": "c2lnbmVk"}),
@@ -139,9 +138,8 @@ fn thinking_blocks_are_kept_verbatim() {
     assert_eq!(answer.text(), "I add.");
 }
 
-/// Trap 20.
 #[test]
-fn a_paused_turn_is_no_plain_stop_and_keeps_the_providers_own_tools() {
+fn trap_20_a_paused_turn_is_no_plain_stop_and_keeps_the_providers_own_tools() {
     let answer = streamed("pause_turn");
     assert_eq!((answer.finish, answer.raw_finish.as_str()), (Finish::Stop, "pause_turn"));
     assert!(answer.warnings[0].contains("paused"), "{:?}", answer.warnings);
@@ -182,9 +180,8 @@ fn unknown_events_blocks_and_reasons_are_survived() {
     assert_eq!(answer.warnings, ["a block of type \"hologram\" was left out"]);
 }
 
-/// Trap 12.
 #[test]
-fn an_end_without_its_mark_is_truncated() {
+fn trap_12_an_end_without_its_mark_is_truncated() {
     let text = String::from_utf8(fixture("text.sse")).unwrap();
     let cut = text.split("event: message_stop").next().unwrap();
     assert_eq!(decode(cut.as_bytes()).1.unwrap_err().reason, Reason::Truncated);
@@ -205,9 +202,8 @@ fn what_was_there_before_a_break_is_kept() {
     assert_eq!(partial.tokens.unwrap().input(), 609);
 }
 
-/// Trap 13.
 #[test]
-fn an_error_inside_a_stream_is_an_error() {
+fn trap_13_an_error_inside_a_stream_is_an_error() {
     let error = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
     let text = String::from_utf8(fixture("text.sse")).unwrap();
     let begun = text.split("event: message_delta").next().unwrap();

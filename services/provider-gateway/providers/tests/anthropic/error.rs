@@ -6,9 +6,9 @@ use super::{anthropic, fixture};
 
 const NO_HEADER: fn(&str) -> Option<String> = |_| None;
 
-/// §2.4 and trap 14: decided by type and code, not by status alone.
+/// §2.4: decided by type and code, not by status alone.
 #[test]
-fn every_failure_has_its_class() {
+fn trap_14_every_failure_has_its_class() {
     for (name, reason, retryable) in [
         ("400_prompt_too_long", Reason::ContextTooLong, false),
         ("400_spend_limit", Reason::ProviderBilling, false),

@@ -105,9 +105,8 @@ fn a_result_may_be_empty_or_have_files() {
     );
 }
 
-/// Trap 19.
 #[test]
-fn foreign_ids_are_mapped_the_same_way_everywhere() {
+fn trap_19_foreign_ids_are_mapped_the_same_way_everywhere() {
     let got = messages(vec![user("add"), assistant("", &["call:1/é"]), result("call:1/é", "2")]);
     let id = got[1]["content"][0]["id"].as_str().unwrap().to_owned();
     assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'), "{id}");
@@ -116,9 +115,9 @@ fn foreign_ids_are_mapped_the_same_way_everywhere() {
     assert_ne!(other[1]["content"][0]["id"], id.as_str());
 }
 
-/// Trap 9: verbatim, in order, calls where the model put them.
+/// Verbatim, in order, calls where the model put them.
 #[test]
-fn reasoning_is_replayed_to_its_own_model_as_it_came() {
+fn trap_09_reasoning_is_replayed_to_its_own_model_as_it_came() {
     let answer = of_completion(&streamed("thinking"));
     let got = messages(vec![user("add"), answer, result("toolu_t", "2"), result("toolu_u", "3")]);
     assert_eq!(

@@ -59,9 +59,8 @@ fn a_plain_request() {
     );
 }
 
-/// Trap 17.
 #[test]
-fn both_credential_headers_are_sent() {
+fn trap_17_both_credential_headers_are_sent() {
     let credential = Credential { key: Some("sk-x"), ..Credential::default() };
     let expected = vec![("x-api-key", "sk-x".to_owned()), ("authorization", "Bearer sk-x".to_owned())];
     assert_eq!(anthropic().auth(&credential), expected);
@@ -75,9 +74,9 @@ fn the_probe_lists_one_model_and_embeddings_are_unsupported() {
     assert_eq!(anthropic().embed(&["a".into()], None, &target(MODEL)).unwrap_err().reason, Reason::Unsupported);
 }
 
-/// Trap 17: the version follows the model and its parameters.
+/// The version follows the model and its parameters.
 #[test]
-fn sampling_parameters_pin_the_old_version_for_old_models_only() {
+fn trap_17_sampling_parameters_pin_the_old_version_for_old_models_only() {
     let warm = || Sampling { temperature: Some(0.5), ..Sampling::default() };
     for model in ["claude-sonnet-4-6", "claude-3-5-haiku-20241022"] {
         assert_eq!(version(&target(model), warm()), ("2023-06-01".into(), json!(0.5), vec![]), "{model}");
@@ -119,9 +118,9 @@ fn what_has_no_place_is_dropped_with_a_warning() {
     assert_eq!(request.warnings.len(), 5, "{:?}", request.warnings);
 }
 
-/// Trap 18: one output cap, always there.
+/// One output cap, always there.
 #[test]
-fn max_tokens_is_always_sent() {
+fn trap_18_max_tokens_is_always_sent() {
     let mut generation = ask(vec![user("hi")]);
     generation.sampling.max_output_tokens = None;
     assert_eq!(json_of(&generation, MODEL)["max_tokens"], 4096);
@@ -210,9 +209,9 @@ fn effort_is_said_the_way_the_model_takes_it() {
     assert_eq!((thinking, warnings.len()), (Value::Null, 1));
 }
 
-/// Trap 18: the budget stays below the output cap.
+/// The budget stays below the output cap.
 #[test]
-fn a_budget_leaves_room_for_the_answer() {
+fn trap_18_a_budget_leaves_room_for_the_answer() {
     for (max_tokens, budget) in [(64_000, 16_384), (20_000, 10_000), (1100, 1024)] {
         let (thinking, _, warnings) = with_effort("claude-sonnet-4-5", Effort::High, max_tokens);
         assert_eq!(thinking, json!({"type": "enabled", "budget_tokens": budget}));

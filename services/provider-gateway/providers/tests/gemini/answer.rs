@@ -55,9 +55,9 @@ fn text_comes_in_order_with_its_metadata() {
     assert!(answer.warnings.is_empty());
 }
 
-/// Trap 4: thoughts are added to the output, the tools' prompt to the input; chunks are cumulative, not summed.
+/// Thoughts are added to the output, the tools' prompt to the input; chunks are cumulative, not summed.
 #[test]
-fn usage_adds_thoughts_and_tool_prompts_and_sums_no_chunks() {
+fn trap_04_usage_adds_thoughts_and_tool_prompts_and_sums_no_chunks() {
     let text =
         TokenCounts { fresh_input: 8, cache_read: 10, visible_output: 80, reasoning: 35, ..TokenCounts::default() };
     assert_eq!(streamed("text").tokens, Some(text));
@@ -66,27 +66,26 @@ fn usage_adds_thoughts_and_tool_prompts_and_sums_no_chunks() {
     assert_eq!(calls.input() + calls.output(), 100);
 }
 
-/// Trap 7: STOP comes in a later chunk than the call.
+/// STOP comes in a later chunk than the call.
 #[test]
-fn a_stop_after_a_call_is_tool_calls() {
+fn trap_07_a_stop_after_a_call_is_tool_calls() {
     let answer = streamed("calls_then_stop");
     assert_eq!((answer.finish, answer.raw_finish.as_str()), (Finish::ToolCalls, "STOP"));
     let names: Vec<&str> = answer.tool_calls.iter().map(|call| call.name.as_str()).collect();
     assert_eq!(names, ["add", "add", "now"]);
 }
 
-/// The other side of trap 7.
 #[test]
-fn a_length_or_filter_after_a_call_stays_what_it_is() {
+fn trap_07_a_length_or_filter_after_a_call_stays_what_it_is() {
     let answer = streamed("length_after_call");
     assert_eq!((answer.finish, answer.tool_calls.len()), (Finish::Length, 1));
     let call = json!([{"functionCall": {"name": "add", "args": {}}}]);
     assert_eq!(ended("SAFETY", &call).unwrap().finish, Finish::ContentFilter);
 }
 
-/// Traps 5 and 19: the same function called twice, no ids, no arguments.
+/// The same function called twice, no ids, no arguments.
 #[test]
-fn calls_get_ids_of_ours_that_are_unique_and_stable() {
+fn trap_05_and_19_calls_get_ids_of_ours_that_are_unique_and_stable() {
     let answer = streamed("calls_then_stop");
     let ids: HashSet<&str> = answer.tool_calls.iter().map(|call| call.id.as_str()).collect();
     assert_eq!(ids.len(), 3);
@@ -98,9 +97,8 @@ fn calls_get_ids_of_ours_that_are_unique_and_stable() {
     assert!(other.tool_calls.iter().all(|call| !ids.contains(call.id.as_str())));
 }
 
-/// Trap 8.
 #[test]
-fn signatures_are_kept_on_calls_and_text() {
+fn trap_08_signatures_are_kept_on_calls_and_text() {
     let calls = streamed("calls_then_stop").tool_calls;
     let state = calls[0].state.as_ref().unwrap();
     assert_eq!((state.provider.as_str(), state.model.as_str()), ("gemini", MODEL));
@@ -198,9 +196,9 @@ fn a_filter_keeps_what_was_said_before() {
     assert_eq!((answer.text().as_str(), answer.finish), ("Well, ", Finish::ContentFilter));
 }
 
-/// Trap 12: only the missing finish reason shows it.
+/// Only the missing finish reason shows it.
 #[test]
-fn an_end_without_a_finish_reason_is_truncated() {
+fn trap_12_an_end_without_a_finish_reason_is_truncated() {
     let text = String::from_utf8(fixture("safety.sse")).unwrap();
     let first = text.split_inclusive("\r\n\r\n").next().unwrap();
     assert_eq!(decode(first.as_bytes()).1.unwrap_err().reason, Reason::Truncated);
@@ -212,9 +210,9 @@ fn an_end_without_a_finish_reason_is_truncated() {
     assert_eq!(decoder.partial().text(), "Well, ");
 }
 
-/// Trap 13: as an event, as bare JSON at the start or in the middle, in an array.
+/// As an event, as bare JSON at the start or in the middle, in an array.
 #[test]
-fn an_error_inside_a_stream_is_an_error() {
+fn trap_13_an_error_inside_a_stream_is_an_error() {
     let bare = String::from_utf8(fixture("503_unavailable.error.json")).unwrap();
     let array = String::from_utf8(fixture("503_in_array.error.json")).unwrap();
     let compact = serde_json::from_str::<Value>(&bare).unwrap().to_string();

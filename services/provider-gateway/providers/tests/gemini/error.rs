@@ -6,9 +6,9 @@ use super::{fixture, gemini};
 
 const NO_HEADER: fn(&str) -> Option<String> = |_| None;
 
-/// §3.4 and trap 14: decided by what is said, not by status alone.
+/// §3.4: decided by what is said, not by status alone.
 #[test]
-fn every_failure_has_its_class() {
+fn trap_14_every_failure_has_its_class() {
     let wait = |seconds: f64| Some(Duration::from_secs_f64(seconds));
     for (name, reason, retryable, retry_after) in [
         ("400_api_key", Reason::ProviderAuth, false, None),

@@ -93,9 +93,9 @@ fn a_call_without_a_result_is_answered_with_an_error() {
     assert_eq!((results.as_array().unwrap().len(), request.warnings.len()), (2, 1));
 }
 
-/// Trap 8: signatures and ids go back to the model that gave them.
+/// Signatures and ids go back to the model that gave them.
 #[test]
-fn signatures_are_replayed_to_their_own_model() {
+fn trap_08_signatures_are_replayed_to_their_own_model() {
     let answer = streamed("calls_then_stop");
     let ids: Vec<String> = answer.tool_calls.iter().map(|call| call.id.clone()).collect();
     let list = || {
