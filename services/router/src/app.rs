@@ -10,7 +10,7 @@ use tutti_client::Channel;
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::{CallContext, MAX_MESSAGE_BYTES};
 use tutti_proto::router::v1::{
-    persona_service_server::PersonaServiceServer, router_service_server::RouterServiceServer,
+    ChatResponse, persona_service_server::PersonaServiceServer, router_service_server::RouterServiceServer,
 };
 use tutti_server::{Services, Tasks};
 use tutti_types::Deadline;
@@ -23,9 +23,11 @@ use crate::{
         outbox::Outbox,
         plan::{Plan, Planner},
         running::Running,
+        streamed::Streamed,
         turn::Turn,
     },
     grpc::{PersonaApi, RouterApi},
+    http,
 };
 
 /// The ways to the services that the router calls.
@@ -67,7 +69,7 @@ impl App {
         Ok(Self { desk, config })
     }
 
-    /// The router's gRPC services.
+    /// The router's gRPC services, and the OpenAI-compatible door.
     pub fn services(&self) -> Services {
         let router = RouterServiceServer::new(RouterApi::new(self.desk.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -75,7 +77,7 @@ impl App {
         let personas = PersonaServiceServer::new(PersonaApi::new(&self.config))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Services::default().with(router).with(personas)
+        Services::default().with(router).with(personas).with_http(http::routes(self.desk.clone()))
     }
 
     /// Ends the router: turns that still run are cancelled and marked in their sessions, at most for `grace`.
@@ -117,5 +119,24 @@ impl Desk {
         };
         let ports = self.planner.ports.clone();
         Turn::new(ask, plan, ports, (context, arrived), (outbox, place, self.tasks.clone()))
+    }
+
+    /// A turn, collected. It lives in the call: a caller who goes away drops it.
+    ///
+    /// # Errors
+    /// Those of [`Desk::turn`] and of the turn.
+    pub(crate) async fn answer(&self, context: &CallContext, arrived: Instant, ask: Ask) -> Result<ChatResponse> {
+        let turn = self.turn(context, arrived, ask, Outbox::default()).await?;
+        Box::pin(turn.run()).await
+    }
+
+    /// A turn, streamed.
+    ///
+    /// # Errors
+    /// Those of [`Desk::turn`].
+    pub(crate) async fn stream(&self, context: &CallContext, arrived: Instant, ask: Ask) -> Result<Streamed> {
+        let (outbox, events) = Outbox::new();
+        let turn = self.turn(context, arrived, ask, outbox).await?;
+        Ok(Streamed::start(turn, events))
     }
 }

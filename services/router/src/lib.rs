@@ -10,6 +10,7 @@ mod clients;
 mod config;
 mod domain;
 mod grpc;
+mod http;
 
 pub use app::{App, Peers};
 pub use config::Config;

@@ -7,8 +7,8 @@ use tutti_error::Result;
 use tutti_layers::{CallContext, MAX_MESSAGE_BYTES};
 pub(crate) use tutti_proto::gateway::v1::generate_stream_response::Event as GatewayEvent;
 use tutti_proto::gateway::v1::{
-    BackendStatus, CheckBackendsRequest, GenerateRequest, GenerateStreamRequest, ListModelsRequest, Model,
-    gateway_service_client::GatewayServiceClient,
+    BackendStatus, CheckBackendsRequest, EmbedRequest, EmbedResponse, GenerateRequest, GenerateStreamRequest,
+    ListModelsRequest, Model, gateway_service_client::GatewayServiceClient,
 };
 
 use super::{events, unary};
@@ -26,6 +26,9 @@ pub(crate) trait Gateway: Send + Sync + 'static {
         generate: GenerateRequest,
         streamed: bool,
     ) -> Result<BoxStream<'static, Result<GatewayEvent>>>;
+
+    /// Vectors of texts, on one backend.
+    async fn embed(&self, context: &CallContext, embed: EmbedRequest) -> Result<EmbedResponse>;
 
     /// All backends in the order of the configuration; with `probe`, the providers are asked.
     async fn backends(&self, context: &CallContext, probe: bool) -> Result<Vec<BackendStatus>>;
@@ -62,6 +65,10 @@ impl Gateway for GatewayClient {
         }
         let done = unary(client.generate(request(generate, context)).await, PEER, context)?;
         Ok(futures::stream::iter([Ok(GatewayEvent::Done(done))]).boxed())
+    }
+
+    async fn embed(&self, context: &CallContext, embed: EmbedRequest) -> Result<EmbedResponse> {
+        unary(self.0.clone().embed(request(embed, context)).await, PEER, context)
     }
 
     async fn backends(&self, context: &CallContext, probe: bool) -> Result<Vec<BackendStatus>> {

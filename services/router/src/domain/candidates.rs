@@ -26,7 +26,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether two names mean the same provider.
-fn same_provider(a: &str, b: &str) -> bool {
+pub(crate) fn same_provider(a: &str, b: &str) -> bool {
     fn canonical(id: &str) -> &str {
         match id {
             "claude" | "opus_self" => "anthropic",

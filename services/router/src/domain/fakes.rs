@@ -13,7 +13,9 @@ use tutti_config::Loader;
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::CallContext;
 use tutti_proto::{
-    gateway::v1::{BackendStatus, GenerateRequest, GenerateResponse, Model, ModelCapabilities},
+    gateway::v1::{
+        BackendStatus, EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse, Model, ModelCapabilities,
+    },
     llm::v1::{Attempt, AttemptOutcome, FinishReason, Message, Role, Tool, ToolCall, Usage},
     memory::v1::{AppendMessagesRequest, BuildContextRequest, TurnState},
     router::v1::ChatRequest,
@@ -106,6 +108,10 @@ impl Gateway for Fake {
             }
             Play::Fails(error) => Err(error),
         }
+    }
+
+    async fn embed(&self, _: &CallContext, _: EmbedRequest) -> Result<EmbedResponse> {
+        unreachable!("no turn embeds")
     }
 
     async fn backends(&self, _: &CallContext, _: bool) -> Result<Vec<BackendStatus>> {

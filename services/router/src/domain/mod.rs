@@ -2,6 +2,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod candidates;
+pub(crate) mod embedding;
 pub(crate) mod needs;
 pub(crate) mod outbox;
 pub(crate) mod plan;
@@ -10,6 +11,7 @@ pub(crate) mod route;
 pub(crate) mod rules;
 pub(crate) mod running;
 pub(crate) mod session;
+pub(crate) mod streamed;
 pub(crate) mod tally;
 pub(crate) mod task;
 pub(crate) mod tools;

@@ -80,14 +80,22 @@ impl Planner {
         if model.is_empty() || !ask.chat.backend.is_empty() {
             return Ok(None);
         }
+        self.serving_model(model, backends).await.map(Some)
+    }
+
+    /// The names of the backends that can serve a model: at least one.
+    ///
+    /// # Errors
+    /// BACKEND_NOT_USABLE when no backend is configured for it, UNKNOWN_MODEL with the nearest names.
+    pub(crate) async fn serving_model(&self, model: &str, backends: &[BackendStatus]) -> Result<Vec<String>> {
         let plainly = candidates::plainly_serving(model, backends);
         if !plainly.is_empty() {
-            return Ok(Some(plainly));
+            return Ok(plainly);
         }
         let models = self.directory.models(model).await?;
         let serving = candidates::serving(model, &models, backends);
         if !serving.is_empty() {
-            return Ok(Some(serving));
+            return Ok(serving);
         }
         let is_it = |m: &&tutti_proto::gateway::v1::Model| m.id == model || m.aliases.iter().any(|a| a == model);
         if let Some(known) = models.iter().find(is_it) {

@@ -1,9 +1,13 @@
-//! The router through its gRPC stack, with peers that are gRPC services too.
+//! The router through its gRPC stack and its HTTP door, with peers that are gRPC services too.
 
 #[cfg(test)]
 mod chat;
 #[cfg(test)]
 mod deadlines;
+#[cfg(test)]
+mod door;
+#[cfg(test)]
+mod http;
 #[cfg(test)]
 mod mesh;
 #[cfg(test)]

@@ -40,6 +40,7 @@ pub(crate) struct Seen {
     pub(crate) dropped: CancellationToken,
     pub(crate) appended: Arc<Mutex<Vec<memory::AppendMessagesRequest>>>,
     pub(crate) checks: Arc<Mutex<u32>>,
+    pub(crate) generated: Arc<Mutex<Vec<GenerateRequest>>>,
 }
 
 pub(crate) struct Mesh {
@@ -104,6 +105,7 @@ fn play(generate: &GenerateRequest) -> Play {
     }
     match last.text.as_str() {
         "tool" => Play::Answers(Box::new(answer(&generate.backend, "", &["c1"]))),
+        "two tools" => Play::Answers(Box::new(answer(&generate.backend, "", &["c1", "c2"]))),
         "stall" => Play::Stalls,
         "break" => Play::Breaks,
         "fail" => Play::Fails(failure(&generate.backend)),
@@ -128,7 +130,14 @@ fn failure(backend: &str) -> Error {
 }
 
 fn answer(backend: &str, text: &str, calls: &[&str]) -> GenerateResponse {
-    let call = |id: &&str| ToolCall { id: (*id).into(), name: "read".into(), ..Default::default() };
+    let call = |id: &&str| ToolCall {
+        id: (*id).into(),
+        name: "read".into(),
+        opaque: "state".into(),
+        provider: backend.into(),
+        model: "m".into(),
+        ..Default::default()
+    };
     let message = Message {
         role: Role::Assistant.into(),
         text: text.into(),
@@ -155,6 +164,7 @@ impl GatewayService for Seen {
     type GenerateStreamStream = Stream<GenerateStreamResponse>;
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<GenerateResponse>, Status> {
+        self.generated.lock().unwrap().push(request.get_ref().clone());
         match play(request.get_ref()) {
             Play::Answers(answer) => Ok(Response::new(*answer)),
             Play::Fails(error) => Err(error.into()),
@@ -170,6 +180,7 @@ impl GatewayService for Seen {
         request: Request<GenerateStreamRequest>,
     ) -> Result<Response<Self::GenerateStreamStream>, Status> {
         let generate = request.into_inner().generate.unwrap();
+        self.generated.lock().unwrap().push(generate.clone());
         let stream = match play(&generate) {
             Play::Fails(error) => return Err(error.into()),
             Play::Answers(answer) => {
@@ -198,8 +209,19 @@ impl GatewayService for Seen {
         Ok(Response::new(stream))
     }
 
-    async fn embed(&self, _: Request<gateway::EmbedRequest>) -> Result<Response<gateway::EmbedResponse>, Status> {
-        unreachable!("the router embeds nothing")
+    /// The length of each text.
+    async fn embed(&self, request: Request<gateway::EmbedRequest>) -> Result<Response<gateway::EmbedResponse>, Status> {
+        let request = request.into_inner();
+        let vector = |text: &String| gateway::Embedding { values: vec![text.len() as f32, 0.5] };
+        let response = gateway::EmbedResponse {
+            request_id: request.request_id,
+            embeddings: request.inputs.iter().map(vector).collect(),
+            usage: Some(Usage { input_tokens: 3, ..Default::default() }),
+            attempts: vec![attempt(&request.backend, AttemptOutcome::Ok, Reason::Unspecified)],
+            backend: request.backend,
+            model: request.model,
+        };
+        Ok(Response::new(response))
     }
 
     async fn list_models(
