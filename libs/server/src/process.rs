@@ -287,11 +287,11 @@ impl<C> Configured<C> {
         tracing::info!(%address, services = services.names().join(" "), "listening");
         let shutdown = CancellationToken::new();
         let grpc = serve(listening, services, options.clone(), shutdown.clone());
-        let serving = async {
+        let serving = Box::pin(async {
             let Some((http, listening)) = door else { return grpc.await };
             tracing::info!(address = %listening.address, "listening for HTTP");
             tokio::try_join!(grpc, serve_http(listening, http, options, shutdown.clone())).map(drop)
-        };
+        });
         let admin = observed.admin.clone();
         let ending = async {
             let served = serving.await;
