@@ -36,12 +36,15 @@ enum Command {
     Route(cli::route::Args),
     /// Check or show the configuration
     Config(cli::config::Args),
+    /// Make or update the tables in Postgres
+    Migrate(cli::migrate::Args),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Up(args) => up::run(&args),
         Command::Config(args) => cli::config::run(&args),
+        Command::Migrate(args) => cli::migrate::run(&args),
         Command::Chat(args) => cli::run(cli::chat::run(args)),
         Command::Backends(args) => cli::run(cli::backends::run(args)),
         Command::Stats(args) => cli::run(cli::stats::run(args)),

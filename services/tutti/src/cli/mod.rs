@@ -4,6 +4,7 @@ pub(crate) mod backends;
 pub(crate) mod chat;
 pub(crate) mod config;
 pub(crate) mod health;
+pub(crate) mod migrate;
 pub(crate) mod route;
 pub(crate) mod stats;
 mod table;
