@@ -29,6 +29,10 @@ use crate::{
 /// A hold outlives the call by this long, then it becomes an assumed record.
 const HOLD_GRACE: Duration = Duration::from_secs(30);
 
+/// A caller that leaves so shortly before its deadline leaves because of it: callers end early, to have time for their
+/// own answer, and the server drops the call in the same moment as ours would end it.
+const LATE: Duration = Duration::from_millis(100);
+
 /// One paid HTTP call.
 #[derive(Debug)]
 pub(crate) struct Attempt {
@@ -180,7 +184,7 @@ impl Attempt {
 
     /// Ends it as a success.
     pub(crate) fn close_ok(&mut self, finish: FinishReason) -> wire::Attempt {
-        let (tokens, estimated) = self.tokens();
+        let (tokens, estimated) = self.used(true);
         self.plan.backend.observe(Ok(()), self.first_output);
         self.close(&Outcome {
             outcome: AttemptOutcome::Ok,
@@ -196,6 +200,9 @@ impl Attempt {
     /// Ends it as a failure.
     pub(crate) fn close_failed(&mut self, failure: &Failure) -> wire::Attempt {
         self.plan.backend.observe(Err(failure), self.first_output);
+        if let Ok(upstream) = &self.plan.backend.upstream {
+            upstream.refused(&self.key, failure.error.reason);
+        }
         let nothing_came = self.told.is_none() && self.received_chars == 0;
         let (tokens, estimated) = match failure.spent {
             Spent::Nothing => (TokenCounts::default(), false),
@@ -254,24 +261,18 @@ impl Attempt {
         }
     }
 
-    /// What was used: as told, else estimated. True when we counted.
+    /// What was used so far: as told, else estimated. True when we counted.
     fn tokens(&self) -> (TokenCounts, bool) {
+        self.used(false)
+    }
+
+    /// The same, of a whole answer or of a part.
+    fn used(&self, is_whole: bool) -> (TokenCounts, bool) {
         if !self.on_wire.is_set() {
             return (TokenCounts::default(), false);
         }
         let counted = estimate::tokens_of_chars(self.received_chars);
-        match self.told {
-            // Providers tell the input first and the output at the end, with a small count in between: when far more
-            // came than was told, our count is the better one.
-            Some(told) if told.output().saturating_mul(2) < counted => {
-                (TokenCounts { visible_output: counted.saturating_sub(told.reasoning), ..told }, true)
-            }
-            Some(told) => (told, false),
-            None => {
-                let input = self.plan.input_estimate;
-                (TokenCounts { fresh_input: input, visible_output: counted, ..TokenCounts::default() }, true)
-            }
-        }
+        estimate::used(self.told, self.plan.input_estimate, counted, is_whole)
     }
 
     /// Unit prices for what the prompt really was.
@@ -310,8 +311,7 @@ impl Drop for Attempt {
             return;
         }
         let (tokens, estimated) = self.tokens();
-        // The server's own deadline drops the call in the same moment as ours would end it.
-        let is_late = self.plan.context.deadline.is_past();
+        let is_late = self.plan.context.deadline.remaining() <= LATE;
         let (outcome, reason, finish) = if is_late {
             (AttemptOutcome::Failed, Reason::DeadlineExceeded, FinishReason::Error)
         } else {

@@ -41,6 +41,22 @@ pub fn tokens_of_chars(chars: u64) -> u64 {
     chars.div_ceil(CHARS_PER_TOKEN)
 }
 
+/// What an answer used: as the provider `told`, else as we estimate and `counted`. True when we counted.
+///
+/// Providers tell the input first and the output at the end, with a small count in between: where the answer broke off
+/// and far more came than was told, our count is the better one. At the end of a whole answer theirs holds, however
+/// many characters a token had; a zero beside output is no count.
+pub fn used(told: Option<TokenCounts>, input: u64, counted: u64, is_whole: bool) -> (TokenCounts, bool) {
+    let Some(told) = told else {
+        return (TokenCounts { fresh_input: input, visible_output: counted, ..TokenCounts::default() }, true);
+    };
+    let holds = is_whole && told.output() > 0;
+    if holds || told.output().saturating_mul(2) >= counted {
+        return (told, false);
+    }
+    (TokenCounts { visible_output: counted.saturating_sub(told.reasoning), ..told }, true)
+}
+
 /// The bound of texts to embed.
 pub fn texts_bound(inputs: &[String]) -> u64 {
     inputs.iter().map(|text| (text.len() as u64).div_ceil(2) + OVERHEAD).sum()
@@ -129,6 +145,19 @@ mod tests {
     use tutti_types::llm::{Sampling, Tool, ToolChoice};
 
     use super::*;
+
+    #[test]
+    fn what_the_provider_told_of_a_whole_answer_holds() {
+        let told = |output| TokenCounts { fresh_input: 7, visible_output: output, ..TokenCounts::default() };
+        // Far fewer tokens than we count, as of a long run of blanks.
+        assert_eq!(used(Some(told(10)), 5, 100, true), (told(10), false));
+        assert_eq!(used(Some(told(10)), 5, 100, false), (told(100), true));
+        assert_eq!(used(Some(told(60)), 5, 100, false), (told(60), false));
+        assert_eq!(used(Some(told(0)), 5, 100, true), (told(100), true));
+        assert_eq!(used(Some(told(0)), 5, 0, true), (told(0), false));
+        let ours = TokenCounts { fresh_input: 5, visible_output: 100, ..TokenCounts::default() };
+        assert_eq!(used(None, 5, 100, true), (ours, true));
+    }
 
     fn generation(text: &str) -> Generation {
         Generation {

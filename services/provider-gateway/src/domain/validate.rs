@@ -72,8 +72,10 @@ impl Checks {
             .ok()
             .filter(Value::is_object)
             .ok_or_else(|| format!("the arguments of the call of \"{name}\" are no JSON object"))?;
-        // What a schema that is none would say of them is not the model's fault.
-        let known = self.tools.iter().find(|tool| tool.name == name).and_then(|tool| validator(&tool.parameters).ok());
+        // Only strict tools promise their schema. What others take is for their owner to say, in a result that the
+        // model can learn from; and what a schema that is none would say is not the model's fault.
+        let strict = self.tools.iter().find(|tool| tool.strict && tool.name == name);
+        let known = strict.and_then(|tool| validator(&tool.parameters).ok());
         known.map_or(Ok(()), |validator| {
             validator.validate(&value).map_err(|error| {
                 format!(
@@ -148,10 +150,15 @@ mod tests {
     }
 
     #[test]
-    fn arguments_satisfy_the_tools_schema() {
+    fn arguments_are_objects_and_satisfy_the_schema_of_a_strict_tool() {
         let parameters = json!({"type": "object", "required": ["x"], "properties": {"x": {"type": "number"}}});
-        let tool = Tool { name: "add".into(), description: String::new(), parameters, strict: false };
-        let checks = checks(Format::Json, vec![tool]).unwrap();
+        let tool = |name: &str, strict| Tool {
+            name: name.into(),
+            description: String::new(),
+            parameters: parameters.clone(),
+            strict,
+        };
+        let checks = checks(Format::Json, vec![tool("add", true), tool("loose", false)]).unwrap();
         let calls = |name: &str, arguments: &str| {
             let call = ToolCall { id: "1".into(), name: name.into(), arguments: arguments.into(), state: None };
             checks.check(&Completion { tool_calls: vec![call], ..answer("let me see", Finish::ToolCalls) })
@@ -159,6 +166,8 @@ mod tests {
         assert!(calls("add", r#"{"x": 1}"#).is_ok());
         assert!(calls("add", r#"{"x": "1"}"#).is_err());
         assert!(calls("add", "[1]").is_err());
+        assert!(calls("loose", r#"{"x": "1"}"#).is_ok(), "its owner says what is wrong");
+        assert!(calls("loose", "[1]").is_err());
         assert!(calls("unknown", r#"{"anything": 1}"#).is_ok());
         assert!(calls("unknown", "nonsense").is_err());
     }

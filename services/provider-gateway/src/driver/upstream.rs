@@ -1,15 +1,11 @@
 //! Where a backend's requests go, and with which credential.
 
-use std::{
-    fmt,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::time::Instant;
 
 use reqwest::{
     Client, Method, Response,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
-use tutti_config::{ExposeSecret as _, SecretString};
 use tutti_error::Reason;
 use tutti_providers::{Adapter, Credential, HttpRequest};
 use tutti_types::AttemptId;
@@ -17,6 +13,7 @@ use tutti_types::AttemptId;
 use super::{
     body::{self, OnWire, Outgoing},
     clock::{Clock, Wait},
+    keys::{Key, Keys},
 };
 use crate::error::Failure;
 
@@ -26,38 +23,15 @@ pub(crate) struct Upstream {
     client: Client,
     base_url: String,
     adapter: Box<dyn Adapter>,
-    keys: Vec<Key>,
+    keys: Keys,
     organization: Option<String>,
     project: Option<String>,
-    next_key: AtomicUsize,
-}
-
-/// One of a backend's keys.
-#[derive(Clone, Default)]
-pub(crate) struct Key {
-    secret: Option<SecretString>,
-    /// As it may be shown; empty without a key.
-    pub(crate) masked: String,
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.masked)
-    }
-}
-
-impl Key {
-    /// A key of this credentials section.
-    pub(crate) fn new(section: &str, secret: SecretString) -> Self {
-        let masked = format!("{section}/{}", tutti_config::masked(&secret));
-        Self { secret: Some(secret), masked }
-    }
 }
 
 impl Upstream {
     /// A provider at `base_url`, which has no final slash.
     pub(crate) fn new(client: Client, base_url: String, adapter: Box<dyn Adapter>, keys: Vec<Key>) -> Self {
-        Self { client, base_url, adapter, keys, organization: None, project: None, next_key: AtomicUsize::new(0) }
+        Self { client, base_url, adapter, keys: Keys::new(keys), organization: None, project: None }
     }
 
     /// With OpenAI's organisation and project.
@@ -81,16 +55,19 @@ impl Upstream {
 
     /// How many keys there are.
     pub(crate) fn key_count(&self) -> usize {
-        self.keys.len()
+        self.keys.count()
     }
 
-    /// The key for the next attempt: all take turns.
+    /// The key for the next attempt: all take turns, save those that rest.
     pub(crate) fn key(&self) -> Key {
-        if self.keys.is_empty() {
-            return Key::default();
+        self.keys.next(Instant::now())
+    }
+
+    /// Notes why an attempt with this key failed. A key that the provider refused rests.
+    pub(crate) fn refused(&self, key: &Key, reason: Reason) {
+        if matches!(reason, Reason::ProviderAuth | Reason::ProviderBilling) {
+            self.keys.rest(key, Instant::now());
         }
-        let turn = self.next_key.fetch_add(1, Ordering::Relaxed);
-        self.keys[turn % self.keys.len()].clone()
     }
 
     /// Sends a request and waits for the head of a successful answer. `on_wire` is set when it begins to leave.
@@ -130,7 +107,7 @@ impl Upstream {
             headers.insert(HeaderName::from_static(name), value(text)?);
         }
         let credential = Credential {
-            key: key.secret.as_ref().map(|secret| secret.expose_secret()),
+            key: key.secret(),
             organization: self.organization.as_deref(),
             project: self.project.as_deref(),
         };

@@ -1,5 +1,7 @@
 //! Callers that go away.
 
+use std::time::Duration;
+
 use tutti_error::Reason;
 use tutti_proto::{
     gateway::v1::{GenerateStreamRequest, generate_stream_response::Event},
@@ -7,7 +9,7 @@ use tutti_proto::{
 };
 use tutti_simulator::RequestState;
 
-use crate::support::{FORMATS, LONG, World, ask};
+use crate::support::{FORMATS, LONG, World, ask, within};
 
 #[tokio::test]
 async fn a_reader_that_leaves_closes_the_providers_stream_and_pays_what_came() {
@@ -59,6 +61,8 @@ async fn a_process_that_stops_settles_what_ran() {
     let world = World::start().await;
     let request = GenerateStreamRequest { generate: Some(ask("openai", "[[fault stall_after=20]] [[words 1000]]")) };
     let mut stream = world.client.clone().generate_stream(request).await.unwrap().into_inner();
+    // The attempt, and what came of it.
+    stream.message().await.unwrap().unwrap();
     stream.message().await.unwrap().unwrap();
     // The server cuts what still runs, then the gateway is stopped.
     drop(stream);
@@ -83,4 +87,23 @@ async fn a_caller_that_leaves_while_the_cost_is_reserved_leaves_no_hold() {
     world.ledger.balanced().await;
     assert_eq!(world.ledger.books().released.len(), 1);
     assert_eq!(world.sim.stats().requests, 0);
+}
+
+/// As the router does, which needs the rest of the time for its own answer.
+#[tokio::test]
+async fn a_caller_that_leaves_right_before_its_deadline_was_too_late() {
+    let world = World::start().await;
+    let generate = Some(ask("openai", "[[fault stall_after=5]] [[words 100]]"));
+    let time = Duration::from_secs(2);
+    let request = within(GenerateStreamRequest { generate }, time);
+    let reading = async {
+        let mut stream = world.client.clone().generate_stream(request).await.unwrap().into_inner();
+        while let Some(event) = stream.message().await.unwrap() {
+            assert!(!matches!(event.event, Some(Event::Done(_))), "{event:?}");
+        }
+    };
+    tokio::time::timeout(time - Duration::from_millis(50), reading).await.unwrap_err();
+    let settled = world.ledger.only_settlement().await;
+    assert_eq!((settled.outcome(), settled.reason()), (AttemptOutcome::Failed, Reason::DeadlineExceeded));
+    assert!(settled.used.unwrap().visible_output > 0);
 }

@@ -95,3 +95,23 @@ async fn no_connection_is_released_and_not_settled() {
     let books = world.ledger.books();
     assert_eq!((books.released.len(), books.settled.len()), (2, 0));
 }
+
+#[tokio::test]
+async fn a_key_that_was_refused_rests_while_another_is_left() {
+    let credentials = async |world: &World| {
+        let mut used = Vec::new();
+        for _ in 0..4 {
+            let answer = world.generate(ask("openai", "hi")).await.unwrap();
+            let attempt = &answer.attempts[0].attempt_id;
+            used.push(world.ledger.books().reserved[attempt].0.credential.clone());
+        }
+        used.dedup();
+        used
+    };
+    for (fault, rests) in [("status=401", true), ("status=403", true), ("status=500", false)] {
+        let world = World::start().await;
+        world.generate(ask("openai", &format!("[[fault {fault}]] hi"))).await.unwrap_err();
+        let used = credentials(&world).await;
+        assert_eq!(used.len(), if rests { 1 } else { 4 }, "{fault}: {used:?}");
+    }
+}
