@@ -166,7 +166,7 @@ async fn a_client_that_leaves_cancels_its_turn() {
             let begun = || async { if mesh.seen.generated.lock().unwrap().is_empty() { Err(()) } else { Ok(()) } };
             tokio::time::timeout(PATIENCE, async {
                 while begun().await.is_err() {
-                    tokio::task::yield_now().await
+                    tokio::task::yield_now().await;
                 }
             })
             .await
