@@ -6,7 +6,7 @@
 
 mod status;
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 pub use status::{attempts_of, code_of, from_status, reason_of};
 use tutti_proto::llm::v1::Attempt;
@@ -61,6 +61,8 @@ impl Error {
 
     /// A name that isn't known, with the nearest of those that are.
     pub fn unknown<'a>(reason: Reason, what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        // Several backends may have the same model: each name once.
+        let known: BTreeSet<&str> = known.into_iter().collect();
         let mut near: Vec<(&str, f64)> =
             known.into_iter().map(|k| (k, similarity(name, k))).filter(|(_, score)| *score > 0.0).collect();
         near.sort_by(|a, b| b.1.total_cmp(&a.1));

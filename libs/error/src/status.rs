@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
-use tutti_proto::llm::v1::Attempt;
+use tutti_proto::llm::v1::{Attempt, AttemptOutcome};
 
 use crate::{DOMAIN, Error, Reason};
 
@@ -110,9 +110,10 @@ impl From<Error> for Status {
 }
 
 fn all_for_bad_credentials(attempts: &[Attempt]) -> bool {
-    !attempts.is_empty()
-        && attempts
-            .iter()
+    // Attempts of earlier rounds may have gone well.
+    let mut failed = attempts.iter().filter(|a| a.outcome() != AttemptOutcome::Ok).peekable();
+    failed.peek().is_some()
+        && failed
             .all(|a| matches!(a.reason(), Reason::ProviderAuth | Reason::ProviderBilling | Reason::BackendNotUsable))
 }
 
@@ -251,6 +252,12 @@ mod tests {
         };
         assert_eq!(Status::from(error(&[Reason::ProviderAuth, Reason::ProviderAuth])).code(), Code::FailedPrecondition);
         assert_eq!(Status::from(error(&[Reason::ProviderAuth, Reason::ProviderError])).code(), Code::Unavailable);
+        // What went well in an earlier round changes nothing.
+        let went_well = Attempt { outcome: AttemptOutcome::Ok.into(), ..Default::default() };
+        let later = vec![went_well.clone(), attempt(Reason::ProviderAuth)];
+        let error = |attempts| Error::new(Reason::AllBackendsFailed, "all failed").attempts(attempts);
+        assert_eq!(Status::from(error(later)).code(), Code::FailedPrecondition);
+        assert_eq!(Status::from(error(vec![went_well])).code(), Code::Unavailable);
     }
 
     #[test]
@@ -275,5 +282,7 @@ mod tests {
     fn unknown_names_come_with_the_nearest() {
         let error = Error::unknown(Reason::UnknownBackend, "backend", "claud", ["openai", "claude", "ollama"]);
         assert_eq!(error.message(), "unknown backend \"claud\"; did you mean \"claude\"?");
+        let error = Error::unknown(Reason::UnknownModel, "model", "gpt-4oo", ["gpt-4o", "gpt-4o"]);
+        assert_eq!(error.message(), "unknown model \"gpt-4oo\"; did you mean \"gpt-4o\"?");
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tutti_client::Channel;
-use tutti_error::{Error, Reason, Result};
+use tutti_error::Result;
 use tutti_layers::{CallContext, MAX_MESSAGE_BYTES};
 use tutti_proto::router::v1::{
     ChatResponse, persona_service_server::PersonaServiceServer, router_service_server::RouterServiceServer,
@@ -108,13 +108,13 @@ impl Desk {
     ///
     /// # Errors
     /// Those of [`Planner::plan`]; INVALID_REQUEST when a request of that id is running; no backend that can take it;
-    /// CANCELLED.
+    /// CANCELLED; SHUTTING_DOWN.
     pub(crate) async fn turn(&self, context: &CallContext, arrived: Instant, ask: Ask, outbox: Outbox) -> Result<Turn> {
         tutti_telemetry::set_request_id(&ask.id);
         let place = self.running.enter(&context.scope, ask.id, ask.field("request_id"))?;
         let plan: Plan = tokio::select! {
             biased;
-            () = place.cancelled.cancelled() => return Err(Error::new(Reason::Cancelled, "the request was cancelled")),
+            () = place.cancelled.cancelled() => return Err(place.why()),
             plan = self.planner.plan(context, &ask) => plan?,
         };
         let ports = self.planner.ports.clone();

@@ -1,6 +1,6 @@
 //! `[orchestrator]`, `[routing]` and the personas.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 use tutti_config::{Personas, Reader, Section, nearest};
@@ -43,11 +43,19 @@ impl Config {
             streaming_preferred: orchestrator.bool("streaming_preferred", true),
             tasks: read_tasks(reader, &known),
             personas: Personas::read(reader),
+            own_caps: own_caps(reader, &known),
         };
         orchestrator.finish();
         let persona_sources = persona_sources(reader, &rules.personas);
         Self { rules, persona_sources }
     }
+}
+
+/// The backends for which the user wrote an output cap.
+fn own_caps(reader: &Reader, known: &[String]) -> HashSet<String> {
+    let backends = reader.section("backends");
+    let is_written = |name: &&String| backends.subsection(name).is_users("max_output_tokens");
+    known.iter().filter(is_written).cloned().collect()
 }
 
 /// The layer that said the last word about each persona.
@@ -177,6 +185,13 @@ mod tests {
         let reader = Loader::new().start_dir(folder.path()).load().unwrap().reader();
         let sources = Config::read(&reader).persona_sources;
         assert_eq!((sources["mine"], sources["architect"]), ("project", "built-in"));
+    }
+
+    #[test]
+    fn an_output_cap_that_was_written_is_told_from_a_default() {
+        let (config, result) = read(&[("backends.openai.max_output_tokens", "700")]);
+        assert_eq!(result, Ok(()));
+        assert!(config.rules.own_caps.contains("openai") && !config.rules.own_caps.contains("claude"));
     }
 
     #[test]

@@ -129,7 +129,7 @@ pub struct GenerateStreamResponse {
     #[prost(uint64, tag = "1")]
     pub seq: u64,
     /// What happened. Events of an unknown kind must be skipped by clients.
-    #[prost(oneof = "generate_stream_response::Event", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "generate_stream_response::Event", tags = "2, 3, 4, 5, 6, 7")]
     pub event: ::core::option::Option<generate_stream_response::Event>,
 }
 /// Nested message and enum types in `GenerateStreamResponse`.
@@ -146,12 +146,16 @@ pub mod generate_stream_response {
         /// A whole tool call.
         #[prost(message, tag = "4")]
         ToolCall(super::super::super::llm::v1::ToolCall),
-        /// Usage so far, cumulative; not every provider tells before the end.
+        /// Usage so far, cumulative. Where the provider tells nothing before the end it is our estimate, now and then.
         #[prost(message, tag = "5")]
         Usage(super::super::super::llm::v1::Usage),
         /// The end: the same answer that Generate gives.
         #[prost(message, tag = "6")]
         Done(super::GenerateResponse),
+        /// An attempt is about to be sent: its id, backend, provider and model, as usage our estimate of its input, and no
+        /// outcome yet. Whoever ends the stream knows by it what the ledger will list.
+        #[prost(message, tag = "7")]
+        Attempt(super::super::super::llm::v1::Attempt),
     }
 }
 impl ::prost::Name for GenerateStreamResponse {

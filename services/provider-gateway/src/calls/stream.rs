@@ -9,15 +9,15 @@ use reqwest::Response;
 use tutti_error::{Error, Reason, Result};
 use tutti_proto::{
     gateway::v1::{GenerateStreamResponse, generate_stream_response::Event as WireEvent},
-    llm::v1::FinishReason,
+    llm::v1::{Attempt, FinishReason},
 };
 use tutti_providers::{Event, StreamDecoder};
-use tutti_types::llm::Completion;
+use tutti_types::{TokenCounts, llm::Completion};
 
 use super::answer;
 use crate::{
     app::Gateway,
-    attempt::Attempt,
+    attempt::Attempt as Open,
     driver::{Clock, MAX_BODY_BYTES, Wait, next_piece},
     error::Failure,
     plan::{Expectation, Plan},
@@ -33,22 +33,29 @@ const MAX_OUTPUT_BYTES: usize = MAX_BODY_BYTES - 4 * 1024 * 1024;
 /// when they are whole: it has begun. Preambles and keep-alives are smaller.
 const BEGUN_BYTES: usize = 2048;
 
+/// So much output comes before our own count of the usage is told again: some 64 tokens.
+const ESTIMATED_BYTES: usize = 256;
+
 /// A generation that streams.
 #[derive(Debug)]
 pub(crate) struct Generating {
     plan: Arc<Plan>,
     expectation: Expectation,
-    attempt: Attempt,
+    attempt: Open,
     phase: Phase,
     /// What is read and not yet asked for.
     queue: VecDeque<WireEvent>,
     queued_bytes: usize,
     output_bytes: usize,
+    /// How much of the output the reader knows the usage of.
+    told_bytes: usize,
     seq: u64,
 }
 
 #[derive(Debug)]
 enum Phase {
+    /// The reader doesn't know of the attempt yet.
+    Untold,
     Unsent,
     Reading(Box<Reading>),
     /// The queue is the rest; then the error, or the end.
@@ -79,15 +86,16 @@ impl Generating {
     pub(crate) async fn open(gateway: &Gateway, plan: Plan, expectation: Expectation) -> Result<Self> {
         let plan = Arc::new(plan);
         // One attempt. Retries before the first event will stand in `send`.
-        let attempt = Attempt::open(gateway, &plan).await?;
+        let attempt = Open::open(gateway, &plan).await?;
         Ok(Self {
             plan,
             expectation,
             attempt,
-            phase: Phase::Unsent,
+            phase: Phase::Untold,
             queue: VecDeque::new(),
             queued_bytes: 0,
             output_bytes: 0,
+            told_bytes: 0,
             seq: 0,
         })
     }
@@ -99,12 +107,16 @@ impl Generating {
 
     async fn next(&mut self) -> Option<Result<GenerateStreamResponse>> {
         loop {
-            if let Some(event) = self.queue.pop_front() {
+            if let Some(event) = self.queue.pop_front().or_else(|| self.estimate()) {
                 self.seq += 1;
                 return Some(Ok(GenerateStreamResponse { seq: self.seq, event: Some(event) }));
             }
             self.queued_bytes = 0;
             match std::mem::replace(&mut self.phase, Phase::Ended(None)) {
+                Phase::Untold => {
+                    self.queue.push_back(WireEvent::Attempt(self.beginning()));
+                    self.phase = Phase::Unsent;
+                }
                 Phase::Unsent => match self.send().await {
                     Ok(reading) => self.phase = Phase::Reading(Box::new(reading)),
                     Err(failure) => self.fail(&answer::nothing(), failure),
@@ -113,6 +125,32 @@ impl Generating {
                 Phase::Ended(error) => return error.map(Err),
             }
         }
+    }
+
+    /// The attempt as it begins, with what its input will cost once it is sent.
+    fn beginning(&self) -> Attempt {
+        let plan = &self.plan;
+        let tokens = TokenCounts { fresh_input: plan.input_estimate, ..TokenCounts::default() };
+        let prices = plan.backend.prices(&plan.model, tokens.input());
+        Attempt {
+            attempt_id: self.attempt.id.to_string(),
+            backend: plan.backend.config.name.clone(),
+            provider: plan.target.provider.clone(),
+            model: plan.target.model.clone(),
+            usage: Some(tokens.usage(prices.cost(&tokens), true)),
+            ..Default::default()
+        }
+    }
+
+    /// Our own count of the usage now and then, while the provider tells none.
+    fn estimate(&mut self) -> Option<WireEvent> {
+        let is_due = self.output_bytes - self.told_bytes >= ESTIMATED_BYTES;
+        if !is_due || !matches!(self.phase, Phase::Reading(_)) {
+            return None;
+        }
+        self.told_bytes = self.output_bytes;
+        let usage = self.attempt.usage();
+        usage.estimated.then_some(WireEvent::Usage(usage))
     }
 
     async fn send(&mut self) -> Result<Reading, Failure> {
@@ -246,7 +284,7 @@ impl Generating {
         self.phase = Phase::Ended(Some(error));
     }
 
-    fn push_done(&mut self, completion: &Completion, finish: FinishReason, closed: tutti_proto::llm::v1::Attempt) {
+    fn push_done(&mut self, completion: &Completion, finish: FinishReason, closed: Attempt) {
         let first_token = self.attempt.time_to_first_token();
         let done = answer::response(&self.plan, completion, finish, vec![closed], first_token);
         self.queue.push_back(WireEvent::Done(done));

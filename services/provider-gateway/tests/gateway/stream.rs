@@ -52,6 +52,7 @@ async fn small_pieces_are_merged_for_a_slow_reader_and_the_provider_waits() {
     let all = GenerateRequest { sampling: Some(sampling), ..ask("simulator", "[[words 100000]]") };
     let request = GenerateStreamRequest { generate: Some(all) };
     let mut stream = world.client.clone().generate_stream(request).await.unwrap().into_inner();
+    let attempt = stream.message().await.unwrap().unwrap();
     let first = stream.message().await.unwrap().unwrap();
     // Meanwhile this reader does something else, for longer than the idle timeout.
     let slow = Scenario::new().rule(Rule::new().model("gpt-4o-mini").fault(Fault::new().head_ms(700)));
@@ -61,7 +62,7 @@ async fn small_pieces_are_merged_for_a_slow_reader_and_the_provider_waits() {
     // 100,000 chunks of some 200 bytes are 20 MB: the sockets hold a part of it.
     let held_back = &world.sim.requests()[0];
     assert!(held_back.ended_us.is_none(), "the provider could write it all: nobody held it back: {held_back:?}");
-    let mut events = vec![first];
+    let mut events = vec![attempt, first];
     while let Some(event) = stream.message().await.unwrap() {
         events.push(event);
         // Others have their turn before this reader comes back.
@@ -75,4 +76,22 @@ async fn small_pieces_are_merged_for_a_slow_reader_and_the_provider_waits() {
         events.iter().filter_map(|e| if let Some(Event::Delta(d)) = &e.event { Some(d.len()) } else { None }).max();
     assert!(longest.unwrap() <= 64 * 1024);
     world.ledger.balanced().await;
+}
+
+#[tokio::test]
+async fn the_attempt_is_told_before_it_is_sent_and_its_usage_while_the_provider_is_silent() {
+    for backend in FORMATS {
+        let world = World::start().await;
+        let (events, ended) = world.stream(ask(backend, "[[fault chunk_ms=1]] [[words 500]]")).await;
+        ended.unwrap();
+        let Some(Event::Attempt(told)) = &events[0].event else { panic!("{backend}: {:?}", events[0]) };
+        let closed = &done(&events).attempts[0];
+        assert_eq!((&told.attempt_id, &told.model), (&closed.attempt_id, &closed.model), "{backend}");
+        assert_eq!((told.outcome(), told.usage.unwrap().estimated), (AttemptOutcome::Unspecified, true), "{backend}");
+        assert!(told.usage.unwrap().input_tokens > 0, "{backend}");
+        let usages = events.iter().filter_map(|e| if let Some(Event::Usage(u)) = &e.event { Some(u) } else { None });
+        let most = usages.map(|usage| usage.output_tokens).max().unwrap_or_default();
+        let all = closed.usage.unwrap().output_tokens;
+        assert!(most > all / 2, "{backend}: {most} of {all}");
+    }
 }

@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use tutti_error::{Error, Reason, Result};
 use tutti_proto::{
-    llm::v1::{Message, Role, RunLimits, tool_choice},
+    llm::v1::{Message, Part, Role, RunLimits, part::Kind, tool_choice},
     router::v1::{CachePolicy, ChatRequest, StreamFailureMode},
 };
 use tutti_types::{RequestId, llm::generation_from_wire, time};
@@ -83,7 +83,6 @@ impl Ask {
 
     /// The text of the last user message.
     pub(crate) fn last_user_text(&self) -> String {
-        use tutti_proto::llm::v1::part::Kind;
         let Some(message) = self.chat.messages.iter().rev().find(|m| m.role() == Role::User) else {
             return String::new();
         };
@@ -120,6 +119,9 @@ impl Ask {
 /// Checks all that can be checked without other services. Which calls a session's context holds is not known here, so
 /// with a session, results stand for plain messages; [`Ask::check_results`] looks at them again.
 fn check_message_list(chat: &ChatRequest, path: &str) -> Result<()> {
+    if let Some(index) = chat.messages.iter().position(|m| m.role() == Role::User && is_blank(m)) {
+        return Err(Error::invalid(format!("{path}messages[{index}].text"), "the message is empty"));
+    }
     let stand_ins;
     let messages = if chat.session_id.is_empty() {
         &chat.messages
@@ -139,6 +141,12 @@ fn check_message_list(chat: &ChatRequest, path: &str) -> Result<()> {
         return Err(Error::invalid(format!("{path}tool_choice.tool_name"), "is required in this mode"));
     }
     Ok(())
+}
+
+/// Whether a message says nothing: no provider would take it.
+fn is_blank(message: &Message) -> bool {
+    let blank_part = |part: &Part| matches!(&part.kind, Some(Kind::Text(text)) if text.trim().is_empty());
+    message.text.trim().is_empty() && message.parts.iter().all(blank_part)
 }
 
 fn without_call(message: &Message) -> Message {
@@ -227,6 +235,10 @@ mod tests {
         let invalid = |field: &str| (Reason::InvalidRequest, field.to_owned());
         assert_eq!(field_of(ChatRequest::default()), invalid("chat.messages"));
         assert_eq!(field_of(chat(Role::Unspecified, "hi")), invalid("chat.messages[0].role"));
+        assert_eq!(field_of(chat(Role::User, " \n\t")), invalid("chat.messages[0].text"));
+        let mut parts = chat(Role::User, "");
+        parts.messages[0].parts = vec![Part { kind: Some(Kind::Text(" ".into())), cache_hint: None }];
+        assert_eq!(field_of(parts), invalid("chat.messages[0].text"));
         assert_eq!(field_of(ChatRequest { request_id: "7".into(), ..base() }), invalid("chat.request_id"));
         let cost = limits(RunLimits { max_cost_nano_usd: -1, ..Default::default() });
         assert_eq!(field_of(cost), invalid("chat.limits.max_cost_nano_usd"));

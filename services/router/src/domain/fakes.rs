@@ -66,6 +66,8 @@ pub(crate) struct Fake {
     pub(crate) appended: Mutex<Vec<AppendMessagesRequest>>,
     /// Appends of this state fail so often.
     pub(crate) append_fails: Mutex<Option<(TurnState, u32)>>,
+    /// The append of this index is written and never answered.
+    pub(crate) append_hangs: Mutex<Option<u32>>,
     pub(crate) executed: Mutex<Vec<ExecuteRequest>>,
     /// Tools wait for each other here, so that only parallel runs end.
     pub(crate) together: Option<tokio::sync::Barrier>,
@@ -138,7 +140,11 @@ impl Sessions for Fake {
             *left -= 1;
             return Err(Error::new(Reason::StoreUnavailable, "the store is away"));
         }
+        let hangs = *self.append_hangs.lock().unwrap() == Some(append.index);
         self.appended.lock().unwrap().push(append);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 }
@@ -148,7 +154,7 @@ impl Tools for Fake {
     async fn list(&self, _: &CallContext) -> Result<Vec<ToolInfo>> {
         let tool = |name: &str| Some(Tool { name: name.into(), ..Default::default() });
         let info = |name: &str| ToolInfo { tool: tool(name), enabled: true, ..Default::default() };
-        Ok(vec![info("read"), info("write")])
+        Ok(vec![info("read"), info("write"), info("big")])
     }
 
     async fn execute(&self, _: &CallContext, execute: ExecuteRequest) -> Result<BoxStream<'static, Result<ToolEvent>>> {
@@ -165,6 +171,7 @@ impl Tools for Fake {
                 result.error = "needs approval".into();
                 result.set_reason(Reason::ApprovalRequired);
             }
+            "big" => result.output = "x".repeat(1 << 20),
             _ => result.output = format!("content for {}", call.id),
         }
         Ok(stream::iter([Ok(ToolEvent::Result(result))]).boxed())
@@ -211,6 +218,11 @@ pub(crate) fn failing(backend: &str, reason: Reason) -> Error {
 
 pub(crate) fn used(cost: i64) -> Usage {
     Usage { input_tokens: 10, output_tokens: 2, cost_nano_usd: cost, ..Default::default() }
+}
+
+/// An attempt that is about to be sent.
+pub(crate) fn sent(attempt_id: &str, usage: Usage) -> Attempt {
+    Attempt { attempt_id: attempt_id.into(), backend: "claude".into(), usage: Some(usage), ..Default::default() }
 }
 
 /// A `done` that cost 100.

@@ -7,6 +7,7 @@ pub(crate) mod needs;
 pub(crate) mod outbox;
 pub(crate) mod plan;
 pub(crate) mod prompt;
+pub(crate) mod room;
 pub(crate) mod route;
 pub(crate) mod rules;
 pub(crate) mod running;
@@ -19,5 +20,7 @@ pub(crate) mod turn;
 
 #[cfg(test)]
 mod fakes;
+#[cfg(test)]
+mod turn_end_tests;
 #[cfg(test)]
 mod turn_tests;

@@ -121,15 +121,17 @@ impl Queue {
 fn size(event: &Event) -> usize {
     match event {
         Event::Delta(text) | Event::Reasoning(text) => text.len(),
-        Event::ToolOutput(output) => output.text.len() + EVENT_BYTES,
-        Event::ToolCall(call) => call.arguments_json.len() + EVENT_BYTES,
-        _ => EVENT_BYTES,
+        // The end always has room.
+        Event::Done(_) => EVENT_BYTES,
+        event => event.encoded_len() + EVENT_BYTES,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use tutti_proto::sandbox::v1::{ApprovalRequired, ToolResult};
 
     use super::*;
 
@@ -176,6 +178,19 @@ mod tests {
         tokio::pin!(push);
         assert!(tokio::time::timeout(Duration::from_secs(1), &mut push).await.is_err());
         assert_eq!(events.0.lock().events.len(), MAX_EVENTS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn results_of_tools_count_with_all_they_say() {
+        let whole =
+            ToolResult { output: "x".repeat(MAX_BYTES / 2), error: "y".repeat(MAX_BYTES / 2), ..Default::default() };
+        let approval = ApprovalRequired { because: "z".repeat(MAX_BYTES), ..Default::default() };
+        for large in [Event::ToolResult(whole), Event::ApprovalRequired(approval)] {
+            let (outbox, _events) = Outbox::new();
+            outbox.push(large).await;
+            let second = outbox.push(Event::Delta("more".into()));
+            assert!(tokio::time::timeout(Duration::from_secs(1), second).await.is_err());
+        }
     }
 
     #[tokio::test]

@@ -32,9 +32,7 @@ impl Plan {
     /// The output cap that the first backend would be sent; 0 when there is none.
     pub(crate) fn max_output(&self, ask: &Ask) -> u32 {
         let asked = ask.chat.sampling.as_ref().and_then(|s| s.max_output_tokens);
-        self.decision.taken.first().map_or(0, |taken| {
-            prompt::max_output(asked, self.decision.max_output_tokens, taken.persona.as_ref(), &taken.backend)
-        })
+        self.decision.taken.first().map_or(0, |taken| prompt::max_output(asked, self.decision.max_output_tokens, taken))
     }
 }
 

@@ -1,10 +1,7 @@
 //! What a backend is shown and how it is asked: persona, sampling, budget of the context.
 
 use tutti_config::{Persona, ThinkingStyle, Verbosity};
-use tutti_proto::{
-    gateway::v1::BackendStatus,
-    llm::v1::{Message, Role, Sampling},
-};
+use tutti_proto::llm::v1::{Message, Role, Sampling};
 
 use super::route::Taken;
 
@@ -32,19 +29,23 @@ pub(crate) fn system_message(persona: Option<&Persona>, conversation: &[&[Messag
     Some(Message { role: Role::System.into(), text, ..Default::default() })
 }
 
-/// The output cap: the caller's, else the task type's, else the persona's, else the backend's.
-pub(crate) fn max_output(asked: Option<u32>, task: Option<u32>, persona: Option<&Persona>, of: &BackendStatus) -> u32 {
-    let of_backend = || u32::try_from(of.max_output_tokens).unwrap_or(u32::MAX);
-    asked.or(task).or(persona.map(|p| p.max_tokens)).unwrap_or_else(of_backend)
+/// The output cap: the caller's, else the task type's, else that of the persona that the caller named, else what is
+/// written for the backend, else the backend's persona's, else the backend's default.
+pub(crate) fn max_output(asked: Option<u32>, task: Option<u32>, taken: &Taken) -> u32 {
+    let of_backend = u32::try_from(taken.backend.max_output_tokens).unwrap_or(u32::MAX);
+    let of_persona = taken.persona.as_ref().map(|p| p.max_tokens);
+    let named = of_persona.filter(|_| taken.persona_named);
+    let written = taken.own_cap.then_some(of_backend);
+    asked.or(task).or(named).or(written).or(of_persona).unwrap_or(of_backend)
 }
 
 /// The caller's sampling with what it leaves open: output cap and temperature.
 pub(crate) fn sampling(asked: Option<&Sampling>, task_cap: Option<u32>, taken: &Taken) -> Sampling {
     let mut sampling = asked.cloned().unwrap_or_default();
-    let persona = taken.persona.as_ref();
-    sampling.max_output_tokens = Some(max_output(sampling.max_output_tokens, task_cap, persona, &taken.backend));
-    sampling.temperature =
-        sampling.temperature.or_else(|| persona.map(|p| p.temperature)).or(taken.backend.temperature);
+    sampling.max_output_tokens = Some(max_output(sampling.max_output_tokens, task_cap, taken));
+    let of_persona = taken.persona.as_ref().map(|p| p.temperature);
+    let named = of_persona.filter(|_| taken.persona_named);
+    sampling.temperature = sampling.temperature.or(named).or(taken.backend.temperature).or(of_persona);
     sampling
 }
 
@@ -57,6 +58,8 @@ pub(crate) fn context_budget(taken: &Taken, max_output: u32, system_and_tools: i
 
 #[cfg(test)]
 mod tests {
+    use tutti_proto::gateway::v1::BackendStatus;
+
     use super::*;
     use crate::domain::fakes::rules;
 
@@ -77,28 +80,51 @@ mod tests {
         assert_eq!(system_message(None, &[&[user()]]), None);
     }
 
+    fn taken(backend: BackendStatus, persona: Option<&Persona>) -> Taken {
+        Taken {
+            backend,
+            model: String::new(),
+            persona: persona.cloned(),
+            persona_named: false,
+            own_cap: false,
+            budget: 6_553,
+            why: String::new(),
+        }
+    }
+
     #[test]
     fn the_callers_numbers_win_over_task_persona_and_backend() {
         let rules = rules();
-        let persona = rules.personas.get("fast-parser");
-        let backend = BackendStatus { max_output_tokens: 4096, temperature: Some(0.9), ..Default::default() };
-        assert_eq!(max_output(Some(1), Some(2), persona, &backend), 1);
-        assert_eq!(max_output(None, Some(2), persona, &backend), 2);
-        assert_eq!(max_output(None, None, persona, &backend), 2000);
-        assert_eq!(max_output(None, None, None, &backend), 4096);
-        let mut taken =
-            Taken { backend, model: String::new(), persona: persona.cloned(), budget: 6_553, why: String::new() };
+        let backend = BackendStatus { max_output_tokens: 4096, ..Default::default() };
+        let mut taken = taken(backend, rules.personas.get("fast-parser"));
+        assert_eq!(max_output(Some(1), Some(2), &taken), 1);
+        assert_eq!(max_output(None, Some(2), &taken), 2);
+        assert_eq!(max_output(None, None, &taken), 2000);
         let asked = Sampling { temperature: Some(1.5), ..Default::default() };
         assert_eq!(sampling(Some(&asked), None, &taken).temperature, Some(1.5));
         assert_eq!(sampling(None, None, &taken).temperature, Some(0.2));
         taken.persona = None;
+        assert_eq!(max_output(None, None, &taken), 4096);
+        assert_eq!(sampling(None, None, &taken).temperature, None);
+    }
+
+    #[test]
+    fn what_is_written_for_a_backend_beats_a_persona_that_nobody_named() {
+        let rules = rules();
+        let backend = BackendStatus { max_output_tokens: 700, temperature: Some(0.9), ..Default::default() };
+        let mut taken = taken(backend, rules.personas.get("fast-parser"));
+        taken.own_cap = true;
+        assert_eq!(max_output(None, None, &taken), 700);
         assert_eq!(sampling(None, None, &taken).temperature, Some(0.9));
+        taken.persona_named = true;
+        assert_eq!(max_output(None, None, &taken), 2000);
+        assert_eq!(sampling(None, None, &taken).temperature, Some(0.2));
     }
 
     #[test]
     fn a_context_leaves_room_for_the_answer() {
         let backend = BackendStatus { context_window: 8_192, ..Default::default() };
-        let taken = Taken { backend, model: String::new(), persona: None, budget: 6_553, why: String::new() };
+        let taken = taken(backend, None);
         assert_eq!(context_budget(&taken, 2_000, 192), 6_000);
         assert_eq!(context_budget(&taken, 8_000, 0), 3_276);
     }

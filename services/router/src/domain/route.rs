@@ -38,6 +38,10 @@ pub(crate) struct Taken {
     /// Another model than the backend's own; empty for none.
     pub(crate) model: String,
     pub(crate) persona: Option<Persona>,
+    /// The caller named the persona.
+    pub(crate) persona_named: bool,
+    /// Somebody wrote an output cap for the backend.
+    pub(crate) own_cap: bool,
     /// The prompt's share of the window, in tokens.
     pub(crate) budget: i64,
     pub(crate) why: String,
@@ -221,6 +225,8 @@ impl Judge<'_> {
             backend: backend.clone(),
             model: self.question.model.to_owned(),
             persona: self.persona(backend).cloned(),
+            persona_named: !self.question.persona.is_empty(),
+            own_cap: self.rules.own_caps.contains(&backend.name),
             budget: self.budget(backend),
             why,
         }

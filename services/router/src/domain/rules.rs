@@ -1,5 +1,7 @@
 //! What the configuration says about choosing: chains, task types, personas.
 
+use std::collections::HashSet;
+
 use indexmap::IndexMap;
 use tutti_config::Personas;
 
@@ -21,6 +23,8 @@ pub struct Rules {
     pub tasks: IndexMap<String, TaskRule>,
     /// The personas, by id.
     pub personas: Personas,
+    /// Backends for which somebody wrote an output cap; those of the others are defaults.
+    pub own_caps: HashSet<String>,
 }
 
 /// What holds for one task type.

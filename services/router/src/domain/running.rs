@@ -2,13 +2,20 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tutti_error::{Error, Reason, Result};
 use tutti_types::{RequestId, Scope};
+
+/// When to ask again: another replica is there, or this one is back.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// By tenant and request.
 type Key = (String, RequestId);
@@ -20,6 +27,8 @@ pub(crate) struct Running(Arc<Turns>);
 #[derive(Default)]
 struct Turns {
     by_key: Mutex<HashMap<Key, CancellationToken>>,
+    /// The process is ending. Set under the lock, so that no turn enters after the last look.
+    ending: AtomicBool,
     /// One has ended.
     ended: Notify,
 }
@@ -28,22 +37,41 @@ struct Turns {
 pub(crate) struct Place {
     running: Running,
     key: Key,
-    /// Cancelled when the caller asks for it.
+    /// Cancelled when the caller asks for it, and when the process ends.
     pub(crate) cancelled: CancellationToken,
+}
+
+impl Place {
+    /// Why the turn was cancelled.
+    pub(crate) fn why(&self) -> Error {
+        if self.running.0.ending.load(Ordering::Relaxed) {
+            return shutting_down();
+        }
+        Error::new(Reason::Cancelled, "the request was cancelled")
+    }
+}
+
+fn shutting_down() -> Error {
+    Error::new(Reason::ShuttingDown, "the router is shutting down; ask again").retry_after(RETRY)
 }
 
 impl Running {
     /// Enters a turn; `field` is the name of the id in the request.
     ///
     /// # Errors
-    /// INVALID_REQUEST when a request of that id is running.
+    /// INVALID_REQUEST when a request of that id is running; SHUTTING_DOWN.
     pub(crate) fn enter(&self, scope: &Scope, id: RequestId, field: String) -> Result<Place> {
         let key = (scope.org.clone(), id);
         let cancelled = CancellationToken::new();
-        match self.lock().entry(key.clone()) {
+        let mut turns = self.lock();
+        if self.0.ending.load(Ordering::Relaxed) {
+            return Err(shutting_down());
+        }
+        match turns.entry(key.clone()) {
             Entry::Occupied(_) => return Err(Error::invalid(field, "a request of this id is running")),
             Entry::Vacant(vacant) => vacant.insert(cancelled.clone()),
         };
+        drop(turns);
         Ok(Place { running: self.clone(), key, cancelled })
     }
 
@@ -65,7 +93,11 @@ impl Running {
 
     /// Cancels all turns and waits until they have ended.
     pub(crate) async fn end(&self) {
-        self.lock().values().for_each(CancellationToken::cancel);
+        {
+            let turns = self.lock();
+            self.0.ending.store(true, Ordering::Relaxed);
+            turns.values().for_each(CancellationToken::cancel);
+        }
         loop {
             // Taken before looking, so that an end in between is not missed.
             let ended = self.0.ended.notified();

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tutti_error::Result;
+use tokio::sync::oneshot;
+use tracing::Instrument as _;
+use tutti_error::{Error, Reason, Result};
 use tutti_layers::CallContext;
 use tutti_proto::{
     llm::v1::{Message, Role},
@@ -15,12 +17,23 @@ use crate::clients::Sessions;
 
 /// How long closing a turn may take once its caller's time is over.
 const CLOSING: Duration = Duration::from_secs(5);
-/// Pauses before an answer that was paid for is given to the memory again.
-const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];
+/// Pauses after each try to give the memory an answer that was paid for.
+const PAUSES: [Duration; 7] = [
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+    Duration::from_secs(20),
+    Duration::ZERO,
+];
+/// The tries that the turn itself waits for.
+const WAITED: usize = 3;
 
 /// The log of one turn, and what the answer in the making has said so far. Without a session nothing is written.
 /// Dropped open, it closes itself as incomplete in the background.
 pub(crate) struct TurnLog {
+    id: TurnId,
     partial: String,
     open: Option<Open>,
 }
@@ -43,23 +56,29 @@ struct Open {
 impl TurnLog {
     /// A log; without a session nothing is remembered.
     pub(crate) fn new(sessions: Arc<dyn Sessions>, tasks: Tasks, scope: &Scope, session_id: &str) -> Self {
+        let id = TurnId::generate();
         let open = (!session_id.is_empty()).then(|| Open {
             sessions,
             tasks,
             scope: scope.clone(),
             session_id: session_id.to_owned(),
-            turn_id: TurnId::generate(),
+            turn_id: id,
             index: 0,
             backend: String::new(),
             model: String::new(),
             begun: false,
         });
-        Self { partial: String::new(), open }
+        Self { id, partial: String::new(), open }
     }
 
     /// What the answer in the making has said so far.
     pub(crate) fn partial(&self) -> &str {
         &self.partial
+    }
+
+    /// The turn, in a session or not.
+    pub(crate) fn id(&self) -> TurnId {
+        self.id
     }
 
     /// The turn, for [`BuildContext`](Sessions::context).
@@ -78,10 +97,8 @@ impl TurnLog {
         }
         // From here on the turn may be in the log, whatever the call answers.
         open.begun = true;
-        let append = open.append(messages.to_vec(), TurnState::Open);
-        open.sessions.append(context, append).await?;
-        open.index += 1;
-        Ok(())
+        let append = open.next(messages.to_vec(), TurnState::Open);
+        open.sessions.append(context, append).await
     }
 
     /// A backend begins to answer; what another one said before is void.
@@ -105,31 +122,23 @@ impl TurnLog {
     pub(crate) async fn round(&mut self, context: &CallContext, messages: &[Message]) -> Result<()> {
         self.partial.clear();
         let Some(open) = &mut self.open else { return Ok(()) };
-        let append = open.append(messages.to_vec(), TurnState::Open);
-        open.sessions.append(context, append).await?;
-        open.index += 1;
-        Ok(())
+        let append = open.next(messages.to_vec(), TurnState::Open);
+        open.sessions.append(context, append).await
     }
 
     /// Writes the answer and closes the turn. An answer is worth more than its log: the memory's failure is returned
-    /// only after several tries, for a warning.
+    /// only after several tries, for a warning. The tries go on after that, and also when nobody waits any more.
     ///
     /// # Errors
     /// The memory's.
-    pub(crate) async fn complete(&mut self, context: &CallContext, messages: &[Message]) -> Result<()> {
-        let Some(open) = &mut self.open else { return Ok(()) };
-        let append = open.append(messages.to_vec(), TurnState::Complete);
-        let mut result = open.sessions.append(context, append.clone()).await;
-        for pause in PAUSES {
-            if result.is_ok() {
-                break;
-            }
-            tokio::time::sleep(pause).await;
-            result = open.sessions.append(context, append.clone()).await;
-        }
+    pub(crate) async fn complete(&mut self, messages: &[Message]) -> Result<()> {
         // Closed either way: a later "incomplete" would be a lie.
-        self.open = None;
-        result
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let append = open.next(messages.to_vec(), TurnState::Complete);
+        let (tell, told) = oneshot::channel();
+        open.tasks.clone().spawn(open.write(append, tell).in_current_span());
+        let lost = || Error::new(Reason::ShuttingDown, "the router is shutting down");
+        told.await.map_err(|_| lost())?
     }
 
     /// Closes the turn as incomplete with what was said, and waits for it unless the caller's time is over.
@@ -156,6 +165,14 @@ impl Drop for TurnLog {
 }
 
 impl Open {
+    /// The next append. Its number is used up before it is sent: whoever gives up waiting can't know whether it was
+    /// written.
+    fn next(&mut self, messages: Vec<Message>, state: TurnState) -> AppendMessagesRequest {
+        let append = self.append(messages, state);
+        self.index += 1;
+        append
+    }
+
     fn append(&self, messages: Vec<Message>, state: TurnState) -> AppendMessagesRequest {
         AppendMessagesRequest {
             session_id: self.session_id.clone(),
@@ -166,6 +183,33 @@ impl Open {
             model: if self.index == 0 { String::new() } else { self.model.clone() },
             messages,
             state: state.into(),
+        }
+    }
+
+    /// Gives an append to the memory until it takes it; tells how it went, or how the first tries failed.
+    async fn write(self, append: AppendMessagesRequest, tell: oneshot::Sender<Result<()>>) {
+        let mut tell = Some(tell);
+        for (tried, pause) in (1..).zip(PAUSES) {
+            let context = CallContext { scope: self.scope.clone(), deadline: Deadline::after(CLOSING) };
+            let result = self.sessions.append(&context, append.clone()).await;
+            let failed = result.as_ref().err().cloned();
+            let is_final = failed.as_ref().is_none_or(|error| is_hopeless(error.reason()));
+            if (is_final || tried == WAITED)
+                && let Some(tell) = tell.take()
+            {
+                // Where nobody listens, the turn was dropped.
+                let _ = tell.send(result);
+            }
+            let Some(error) = failed else { return };
+            tracing::warn!(%error, tried, "an answer could not be written to its session");
+            if is_final {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // What is left of the process's time is for trying.
+                () = self.tasks.stopping().cancelled() => {}
+            }
         }
     }
 
@@ -188,4 +232,9 @@ impl Open {
             }
         })
     }
+}
+
+/// Failures that trying again would not mend.
+fn is_hopeless(reason: Reason) -> bool {
+    matches!(reason, Reason::InvalidRequest | Reason::MessageTooLarge)
 }

@@ -28,8 +28,8 @@ pub(crate) struct Tally {
     /// Tool rounds that were run.
     pub(crate) tool_rounds: u32,
     used: Usage,
-    /// What the running generation says that it used.
-    running: Option<Usage>,
+    /// The running generation's attempt with what it used, as the gateway tells them.
+    running: Option<Attempt>,
 }
 
 impl Tally {
@@ -50,15 +50,20 @@ impl Tally {
     /// Usage over the whole turn, the running generation included.
     pub(crate) fn usage(&self) -> Usage {
         let mut sum = self.used;
-        if let Some(running) = &self.running {
-            add(&mut sum, running);
+        if let Some(running) = self.running.as_ref().and_then(|attempt| attempt.usage) {
+            add(&mut sum, &running);
         }
         sum
     }
 
+    /// The running generation sends this attempt.
+    pub(crate) fn sending(&mut self, attempt: Attempt) {
+        self.running = Some(attempt);
+    }
+
     /// The running generation's usage so far.
     pub(crate) fn using(&mut self, usage: Usage) {
-        self.running = Some(usage);
+        self.running.get_or_insert_default().usage = Some(usage);
     }
 
     /// Marks the first piece of output.
@@ -104,14 +109,16 @@ impl Tally {
         let mut attempts = known.to_vec();
         let mut used = Usage::default();
         attempts.iter().filter_map(|a| a.usage.as_ref()).for_each(|usage| add(&mut used, usage));
-        let whole = partial.and_then(|p| p.usage).or(self.running.take());
+        let running = self.running.take();
+        // What was told of a running attempt is an estimate: the attempt itself knows better.
+        let so_far = || running.as_ref().filter(|_| attempts.is_empty()).and_then(|attempt| attempt.usage);
+        let whole = partial.and_then(|p| p.usage).or_else(so_far);
         if let Some(whole) = whole.filter(|whole| whole.cost_nano_usd > used.cost_nano_usd || attempts.is_empty()) {
             used = whole;
         }
         if attempts.is_empty() {
-            attempts.push(unsent(taken, error, used));
+            attempts.push(unlisted(running, taken, error, used));
         }
-        self.running = None;
         add(&mut self.used, &used);
         let last = attempts.last().cloned().unwrap_or_default();
         self.attempts.append(&mut attempts);
@@ -119,22 +126,26 @@ impl Tally {
     }
 }
 
-/// An attempt that the gateway does not list: it never got to a provider, or the gateway went away.
-fn unsent(taken: &Taken, error: &Error, used: Usage) -> Attempt {
+/// An attempt that the gateway does not list: we ended it (`running` is what was told of it), it never got to a provider,
+/// or the gateway went away.
+fn unlisted(running: Option<Attempt>, taken: &Taken, error: &Error, used: Usage) -> Attempt {
     let outcome = match error.reason() {
         Reason::BackendNotUsable => AttemptOutcome::Skipped,
-        Reason::Cancelled => AttemptOutcome::Cancelled,
+        Reason::Cancelled | Reason::ShuttingDown => AttemptOutcome::Cancelled,
         _ => AttemptOutcome::Failed,
     };
-    Attempt {
-        backend: taken.backend.name.clone(),
+    let told = running.unwrap_or_else(|| Attempt {
         provider: taken.backend.provider.clone(),
         model: taken.asked_model().to_owned(),
+        ..Default::default()
+    });
+    Attempt {
+        backend: taken.backend.name.clone(),
         outcome: outcome.into(),
         reason: error.reason().into(),
         message: error.to_string(),
         usage: Some(used),
-        ..Default::default()
+        ..told
     }
 }
 

@@ -9,10 +9,11 @@ use tutti_proto::{
     router::v1::chat_stream_response::Event,
     sandbox::v1::{ExecuteRequest, ToolInfo, ToolResult},
 };
+use tutti_types::TurnId;
 
 use tutti_telemetry as telemetry;
 
-use super::{ask::Ask, outbox::Outbox};
+use super::{ask::Ask, outbox::Outbox, room};
 use crate::clients::{ToolEvent, Tools};
 
 /// Calls of one round that run at the same time.
@@ -119,8 +120,9 @@ fn answers_to(info: &ToolInfo, name: &str) -> bool {
     tool_name(info) == name || info.aliases.iter().any(|alias| alias == name)
 }
 
-/// The result of a call as the model is shown it: under the name that the model used, which may be an alias.
-pub(crate) fn message(call: &ToolCall, result: &ToolResult) -> Message {
+/// The result of a call as the model is shown it: under the name that the model used, which may be an alias, and at most
+/// `most` bytes of it.
+pub(crate) fn message(call: &ToolCall, result: &ToolResult, most: usize) -> Message {
     let text = match (result.success, result.output.is_empty()) {
         (true, _) => result.output.clone(),
         (false, true) => result.error.clone(),
@@ -130,7 +132,7 @@ pub(crate) fn message(call: &ToolCall, result: &ToolResult) -> Message {
         role: Role::Tool.into(),
         name: call.name.clone(),
         tool_call_id: call.id.clone(),
-        text,
+        text: room::head_and_tail(text, most),
         tool_error: !result.success,
         ..Default::default()
     }
@@ -141,6 +143,7 @@ pub(crate) struct Round<'a> {
     pub(crate) tools: &'a dyn Tools,
     pub(crate) set: &'a ToolSet,
     pub(crate) ask: &'a Ask,
+    pub(crate) turn: TurnId,
     pub(crate) context: &'a CallContext,
     pub(crate) outbox: &'a Outbox,
     /// Number of the round, from 0.
@@ -183,7 +186,8 @@ impl Round<'_> {
             tool_call: Some(call.clone()),
             workspace: self.ask.chat.workspace.clone(),
             attribution: self.ask.chat.attribution.clone(),
-            idempotency_key: format!("{}:{}:{index}", self.ask.id, self.number),
+            // Of this turn: a caller who uses a request id again wants the tools to be run again.
+            idempotency_key: format!("{}:{}:{index}", self.turn, self.number),
             request_id: self.ask.id.to_string(),
         };
         let mut events = self.tools.execute(self.context, execute).await?;
@@ -300,7 +304,7 @@ mod tests {
     #[test]
     fn a_failed_tool_tells_the_model_why_and_what_it_wrote() {
         let result = ToolResult { error: "exit 1".into(), output: "boom".into(), ..Default::default() };
-        let shown = message(&ToolCall::default(), &result);
+        let shown = message(&ToolCall::default(), &result, 100);
         assert_eq!((shown.text.as_str(), shown.tool_error), ("exit 1\n\nboom", true));
     }
 }

@@ -13,6 +13,8 @@
 //!
 //! Dropping the turn drops what it waits for (the gateway's stream, running tools); its log closes itself.
 
+mod asking;
+
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -20,7 +22,7 @@ use tutti_error::{Error, Reason, Result};
 use tutti_layers::CallContext;
 use tutti_proto::{
     gateway::v1::{GenerateRequest, GenerateResponse},
-    llm::v1::{Attempt, FinishReason, Message, Role, RunLimits, ToolCall, ToolChoice, tool_choice::Mode},
+    llm::v1::{Attempt, AttemptOutcome, FinishReason, Message, Role, ToolCall},
     memory::v1::BuildContextRequest,
     router::v1::{ChatResponse, RouteChosen, Warning, chat_stream_response::Event},
 };
@@ -32,7 +34,7 @@ use super::{
     needs,
     outbox::Outbox,
     plan::Plan,
-    prompt,
+    prompt, room,
     route::Taken,
     running::Place,
     session::TurnLog,
@@ -126,12 +128,13 @@ impl Turn {
         let end = tokio::time::sleep(left - MARGIN.min(left / 20));
         let ended = tokio::select! {
             biased;
-            () = cancelled.cancelled() => Err(Error::new(Reason::Cancelled, "the request was cancelled")),
+            () = cancelled.cancelled() => Err(self.place.why()),
             () = end => Err(Error::new(Reason::DeadlineExceeded, "the deadline passed; ask with a longer one, or for less")),
             ended = self.converse() => ended,
         };
         match ended {
             Ok(response) => {
+                let response = room::fit(response);
                 self.outbox.push(Event::Done(response.clone())).await;
                 Ok(response)
             }
@@ -157,6 +160,7 @@ impl Turn {
                 return Ok(self.complete(answer, results).await);
             }
             let round: Vec<Message> = answer.message.into_iter().chain(results).collect();
+            room::check_rounds(&[&self.tally.rounds, &round], self.taken())?;
             self.log.round(&self.context, &round).await?;
             self.tally.rounds.extend(round);
         }
@@ -177,7 +181,8 @@ impl Turn {
             session_id: self.ask.chat.session_id.clone(),
             backend: taken.backend.name.clone(),
             max_tokens: prompt::context_budget(taken, cap, fixed),
-            new_messages: self.ask.chat.messages.clone(),
+            // Also the rounds that the backend before this one has called for.
+            new_messages: [&self.ask.chat.messages, &self.tally.rounds].into_iter().flatten().cloned().collect(),
             turn_id: turn_id.to_string(),
             ..Default::default()
         };
@@ -236,6 +241,7 @@ impl Turn {
                     self.tally.using(usage);
                     self.outbox.push(Event::Usage(self.tally.usage())).await;
                 }
+                GatewayEvent::Attempt(attempt) => self.tally.sending(attempt),
                 GatewayEvent::Done(response) => done = Some(response),
             }
         }
@@ -261,7 +267,8 @@ impl Turn {
         }
         self.retry_after = self.retry_after.into_iter().chain(error.retry_delay()).min();
         if self.at + 1 == self.plan.decision.taken.len() {
-            return Err(if self.plan.decision.named { error } else { self.all_failed() });
+            let all = || all_failed(&self.tally.attempts, self.retry_after);
+            return Err(if self.plan.decision.named { error } else { all() });
         }
         tracing::info!(request_id = %self.ask.id, backend = self.taken().backend.name, %error, "falling back");
         self.at += 1;
@@ -281,6 +288,7 @@ impl Turn {
             tools: &*self.ports.tools,
             set: &self.plan.tools,
             ask: &self.ask,
+            turn: self.log.id(),
             context: &self.context,
             outbox: &self.outbox,
             number: self.tally.tool_rounds,
@@ -290,8 +298,9 @@ impl Turn {
         let unapproved = results.iter().filter(|result| result.reason() == Reason::ApprovalRequired);
         let warnings = unapproved.map(|r| format!("the tool {} was not run: nobody approved it", r.name)).collect();
         self.warn(warnings).await;
-        let messages = calls.iter().zip(&results).map(|(call, result)| tools::message(call, result)).collect();
-        self.tally.tool_results.extend(results);
+        let most = room::shown(self.taken());
+        let messages = calls.iter().zip(&results).map(|(call, result)| tools::message(call, result, most)).collect();
+        room::keep(results, &mut self.tally.tool_results);
         Ok(messages)
     }
 
@@ -299,8 +308,8 @@ impl Turn {
     async fn complete(&mut self, answer: GenerateResponse, results: Vec<Message>) -> ChatResponse {
         let mixed = !results.is_empty();
         let messages: Vec<Message> = answer.message.clone().into_iter().chain(results).collect();
-        if let Err(error) = self.log.complete(&self.context, &messages).await {
-            self.warn(vec![format!("the session could not be written: {error}")]).await;
+        if let Err(error) = self.log.complete(&messages).await {
+            self.warn(vec![format!("the session could not be written yet: {error}")]).await;
         }
         if mixed && self.ask.chat.session_id.is_empty() {
             let text = "the answer calls tools of the mesh and of the caller: add tool_results to your own results";
@@ -337,7 +346,7 @@ impl Turn {
                 model: taken.asked_model().to_owned(),
                 ..self.response(if cancelled { FinishReason::Cancelled } else { FinishReason::Error })
             };
-            self.outbox.push(Event::Done(done)).await;
+            self.outbox.push(Event::Done(room::fit(done))).await;
         }
         error.attempts(std::mem::take(&mut self.tally.attempts))
     }
@@ -388,69 +397,19 @@ impl Turn {
         }
     }
 
-    /// What the backend in use is asked.
-    fn request(&self, limits: RunLimits) -> GenerateRequest {
-        let (chat, taken) = (&self.ask.chat, self.taken());
-        let shown = self.shown.as_deref().unwrap_or_default();
-        let system = prompt::system_message(taken.persona.as_ref(), &[shown, &chat.messages]);
-        let messages = [shown, &chat.messages, &self.tally.rounds].into_iter().flatten().cloned();
-        GenerateRequest {
-            request_id: self.ask.id.to_string(),
-            backend: taken.backend.name.clone(),
-            model: taken.model.clone(),
-            messages: system.into_iter().chain(messages).collect(),
-            tools: self.plan.definitions.clone(),
-            tool_choice: self.tool_choice(),
-            response_format: chat.response_format.clone(),
-            sampling: Some(prompt::sampling(chat.sampling.as_ref(), self.plan.decision.max_output_tokens, taken)),
-            attribution: chat.attribution.clone(),
-            limits: Some(limits),
-            include_raw: chat.include_raw,
-        }
-    }
-
-    /// A forced choice holds for the first round: after it, the model must be able to answer.
-    fn tool_choice(&self) -> Option<ToolChoice> {
-        let mut choice = self.ask.chat.tool_choice.clone()?;
-        if self.tally.tool_rounds > 0 && matches!(choice.mode(), Mode::Required | Mode::Tool) {
-            choice.set_mode(Mode::Auto);
-            choice.tool_name.clear();
-        }
-        Some(choice)
-    }
-
-    /// What is left of the turn's bounds.
-    fn limits(&self) -> Result<RunLimits> {
-        let bounds = &self.ask.bounds;
-        let (sent, max) = (self.tally.sent(), bounds.attempts(self.tally.tool_rounds));
-        if sent >= max {
-            let message = format!("{sent} attempts were made; allow more with limits.max_attempts");
-            return Err(Error::new(Reason::AttemptsExceeded, message));
-        }
-        let spent = self.tally.usage().cost_nano_usd;
-        if bounds.max_cost.is_some_and(|cap| spent >= cap) {
-            let message = "the turn has used up limits.max_cost_nano_usd";
-            return Err(Error::new(Reason::BudgetExceeded, message));
-        }
-        Ok(RunLimits {
-            max_attempts: max - sent,
-            max_cost_nano_usd: bounds.max_cost.map_or(0, |cap| cap - spent),
-            max_tool_rounds: bounds.max_tool_rounds,
-            timeout: Some(time::to_wire(self.context.deadline.remaining())),
-        })
-    }
-
     fn taken(&self) -> &Taken {
         &self.plan.decision.taken[self.at]
     }
+}
 
-    fn all_failed(&self) -> Error {
-        let list: Vec<String> = self.tally.attempts.iter().map(in_words).collect();
-        let error = Error::new(Reason::AllBackendsFailed, format!("every backend failed: {}", list.join("; ")));
-        match self.retry_after {
-            Some(delay) => error.retry_after(delay),
-            None => error,
-        }
+/// Nobody is left to try. Attempts of earlier rounds that went well are no failures.
+fn all_failed(attempts: &[Attempt], retry_after: Option<Duration>) -> Error {
+    let failed = attempts.iter().filter(|attempt| attempt.outcome() != AttemptOutcome::Ok);
+    let list: Vec<String> = failed.map(in_words).collect();
+    let error = Error::new(Reason::AllBackendsFailed, format!("every backend failed: {}", list.join("; ")));
+    match retry_after {
+        Some(delay) => error.retry_after(delay),
+        None => error,
     }
 }
 

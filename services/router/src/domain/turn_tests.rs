@@ -2,28 +2,28 @@ use std::time::Instant;
 
 use tutti_error::{Error, Reason};
 use tutti_proto::{
-    llm::v1::{FinishReason, Message, Role, RunLimits, Tool, ToolChoice, tool_choice::Mode},
+    llm::v1::{AttemptOutcome, FinishReason, Message, Role, RunLimits, Tool, ToolChoice, tool_choice::Mode},
     memory::v1::TurnState,
     router::v1::{ChatRequest, ChatResponse, chat_stream_response::Event},
 };
 
 use super::{
     ask::Ask,
-    fakes::{Fake, Play, answer, backend, calling, chat, context, done, failing, turn, used},
+    fakes::{Fake, Play, answer, backend, calling, chat, context, done, failing, sent, turn, used},
     outbox::{Events, Outbox},
 };
 use crate::{app::Desk, clients::GatewayEvent};
 
-fn delta(text: &str) -> Result<GatewayEvent, Error> {
+pub(super) fn delta(text: &str) -> Result<GatewayEvent, Error> {
     Ok(GatewayEvent::Delta(text.into()))
 }
 
-fn all(events: &Events) -> Vec<Event> {
+pub(super) fn all(events: &Events) -> Vec<Event> {
     std::iter::from_fn(|| events.try_next()).collect()
 }
 
 /// Runs a streamed turn and gives its end and all its events.
-async fn run(desk: &Desk, chat: ChatRequest) -> (Result<ChatResponse, Error>, Vec<Event>) {
+pub(super) async fn run(desk: &Desk, chat: ChatRequest) -> (Result<ChatResponse, Error>, Vec<Event>) {
     let (turn, events) = turn(desk, chat).await;
     let ended = Box::pin(turn.run()).await;
     (ended, all(&events))
@@ -46,7 +46,7 @@ fn kinds(events: &[Event]) -> Vec<&'static str> {
     events.iter().map(kind).collect()
 }
 
-fn last_done(events: &[Event]) -> &ChatResponse {
+pub(super) fn last_done(events: &[Event]) -> &ChatResponse {
     let Some(Event::Done(done)) = events.last() else { panic!("no done: {events:?}") };
     done
 }
@@ -264,9 +264,14 @@ async fn an_answer_outlives_a_memory_that_is_away() {
     let request = ChatRequest { session_id: "s".into(), ..chat("hi") };
     *fake.append_fails.lock().unwrap() = Some((TurnState::Complete, 2));
     assert!(run(&desk, request.clone()).await.0.unwrap().warnings.is_empty());
-    *fake.append_fails.lock().unwrap() = Some((TurnState::Complete, 3));
+    *fake.append_fails.lock().unwrap() = Some((TurnState::Complete, 5));
     let response = run(&desk, request).await.0.unwrap();
-    assert_eq!(response.warnings, ["the session could not be written: the store is away"]);
+    assert_eq!(response.warnings, ["the session could not be written yet: the store is away"]);
+    assert_eq!(fake.states().last().unwrap().1, TurnState::Open);
+    // The memory comes back.
+    while fake.states().last().unwrap().1 != TurnState::Complete {
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    }
 }
 
 #[tokio::test]
@@ -280,7 +285,7 @@ async fn a_turn_that_breaks_keeps_its_partial_answer() {
 }
 
 /// Waits until the appended log ends so.
-async fn closed(fake: &Fake, state: TurnState) {
+pub(super) async fn closed(fake: &Fake, state: TurnState) {
     while fake.appended.lock().unwrap().last().map(|a| a.state()) != Some(state) {
         tokio::task::yield_now().await;
     }
@@ -288,8 +293,9 @@ async fn closed(fake: &Fake, state: TurnState) {
 
 #[tokio::test]
 async fn cancelling_ends_the_turn_and_what_it_waits_for() {
+    let attempt = Ok(GatewayEvent::Attempt(sent("a1", used(3))));
     let usage = Ok(GatewayEvent::Usage(used(7)));
-    let (desk, fake) = Fake::playing(vec![Play::Stalls(vec![delta("Hel"), usage])]).desk();
+    let (desk, fake) = Fake::playing(vec![Play::Stalls(vec![attempt, delta("Hel"), usage])]).desk();
     let request = ChatRequest { session_id: "s".into(), ..chat("hi") };
     let ask = Ask::read(request, "", true).unwrap();
     let (id, context, (outbox, events)) = (ask.id, context(30), Outbox::new());
@@ -306,6 +312,9 @@ async fn cancelling_ends_the_turn_and_what_it_waits_for() {
     assert_eq!(done.finish_reason(), FinishReason::Cancelled);
     assert_eq!(done.message.as_ref().unwrap().text, "Hel");
     assert_eq!(done.usage.unwrap().cost_nano_usd, 7);
+    let attempt = &done.attempts[0];
+    assert_eq!((attempt.attempt_id.as_str(), attempt.outcome()), ("a1", AttemptOutcome::Cancelled));
+    assert_eq!(attempt.usage, done.usage);
     assert_eq!(fake.states().last().unwrap().1, TurnState::Incomplete);
     assert_eq!(desk.running.cancel(&context.scope, id).unwrap_err().reason(), Reason::UnknownRequest);
 }

@@ -1,6 +1,12 @@
 //! A router whose peers play what the words of the request ask for.
 
-use std::{sync::Arc, sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use router::{App, Config, Peers};
@@ -40,6 +46,8 @@ pub(crate) struct Seen {
     pub(crate) dropped: CancellationToken,
     pub(crate) appended: Arc<Mutex<Vec<memory::AppendMessagesRequest>>>,
     pub(crate) checks: Arc<Mutex<u32>>,
+    /// The gateway can't say how its backends are.
+    pub(crate) unknowing: Arc<AtomicBool>,
     pub(crate) generated: Arc<Mutex<Vec<GenerateRequest>>>,
 }
 
@@ -236,6 +244,9 @@ impl GatewayService for Seen {
         _: Request<gateway::CheckBackendsRequest>,
     ) -> Result<Response<gateway::CheckBackendsResponse>, Status> {
         *self.checks.lock().unwrap() += 1;
+        if self.unknowing.load(Ordering::Relaxed) {
+            return Err(Error::new(Reason::StoreUnavailable, "the store is away").into());
+        }
         let backend = |name: &str| BackendStatus {
             name: name.into(),
             provider: name.into(),

@@ -24,6 +24,7 @@ async fn a_malformed_request_names_its_field() {
         (ChatRequest::default(), "messages"),
         (no_role, "messages[0].role"),
         (chat(""), "messages[0].text"),
+        (chat(" \n"), "messages[0].text"),
         (result.clone(), "messages[0].tool_call_id"),
         (ChatRequest { session_id: "s".into(), ..result }, "messages[0].tool_call_id"),
         (ChatRequest { sampling: Some(hot), ..chat("hi") }, "sampling.temperature"),

@@ -1,6 +1,6 @@
 //! `Route` and `ListBackends`.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tonic::{Code, Request};
 use tutti_error::Reason;
@@ -66,4 +66,18 @@ async fn backends_come_in_their_order_and_are_remembered_for_a_moment() {
     assert_eq!(*mesh.seen.checks.lock().unwrap(), 1);
     list(true).await;
     assert_eq!(*mesh.seen.checks.lock().unwrap(), 2);
+}
+
+#[tokio::test]
+async fn backends_that_nobody_can_list_are_no_empty_list() {
+    let mesh = Mesh::start().await;
+    mesh.seen.unknowing.store(true, Ordering::Relaxed);
+    for probe in [false, true] {
+        let status = mesh.router().list_backends(ListBackendsRequest { probe }).await.unwrap_err();
+        assert_eq!((status.code(), refusal(&status).0), (Code::Unavailable, Reason::StoreUnavailable));
+    }
+    // A failure is not remembered.
+    mesh.seen.unknowing.store(false, Ordering::Relaxed);
+    let listed = mesh.router().list_backends(ListBackendsRequest { probe: false }).await.unwrap().into_inner();
+    assert_eq!(listed.backends.len(), 3);
 }
