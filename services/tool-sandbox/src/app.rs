@@ -1,18 +1,29 @@
 //! The composition of the service.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use tutti_config::StorageConfig;
 use tutti_error::{Error, Result};
 use tutti_server::{Services, Tasks};
+use tutti_types::time;
 
 use crate::{
     Config,
     domain::Category,
     engine::{Engine, Workspaces},
     grpc,
-    store::{AuditStore, SqliteStore},
+    store::{AuditStore, PostgresStore, SqliteStore},
     tools::Registry,
 };
+
+/// How long an idempotency key stands for its call, at least.
+const CLAIM_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How often those that are older are forgotten.
+const PURGE_EVERY: Duration = Duration::from_secs(600);
 
 /// The running service.
 #[derive(Debug)]
@@ -40,11 +51,15 @@ impl App {
             }
         }
         // The store first: it makes the data folder for the owner alone.
-        let store: Arc<dyn AuditStore> = Arc::new(SqliteStore::open(data_dir).await?);
+        let store: Arc<dyn AuditStore> = match &config.storage {
+            StorageConfig::Sqlite => Arc::new(SqliteStore::open(data_dir).await?),
+            StorageConfig::Postgres(postgres) => Arc::new(PostgresStore::open(postgres).await?),
+        };
         let (configured, data_dir) = (config.workspaces.clone(), data_dir.to_owned());
         let opening = tokio::task::spawn_blocking(move || Workspaces::open(&configured, &data_dir));
         let workspaces = opening.await.map_err(Error::internal)??;
         let tasks = Tasks::default();
+        tasks.spawn(purge(store.clone(), tasks.clone()));
         let engine = Engine::new(config, registry.clone(), workspaces, store.clone(), tasks.clone());
         Ok(Self { engine: Arc::new(engine), registry, store, tasks })
     }
@@ -60,5 +75,22 @@ impl App {
             tracing::warn!("tool calls were still running after the grace period");
         }
         self.store.close().await;
+    }
+}
+
+/// Forgets old idempotency keys, at once and then every now and then.
+async fn purge(store: Arc<dyn AuditStore>, tasks: Tasks) {
+    loop {
+        let before = time::unix_micros(SystemTime::now() - CLAIM_LIFE);
+        match store.purge_claims(before).await {
+            // There may be more.
+            Ok(purged) if purged > 0 && !tasks.stopping().is_cancelled() => continue,
+            Ok(_) => (),
+            Err(error) => tracing::warn!(%error, "old idempotency keys could not be forgotten"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(PURGE_EVERY) => (),
+            () = tasks.stopping().cancelled() => return,
+        }
     }
 }

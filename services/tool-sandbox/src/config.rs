@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use tutti_config::{Reader, Section};
+use tutti_config::{Reader, Section, StorageConfig};
 
 use crate::domain::{AllowList, Mode};
 
@@ -15,6 +15,8 @@ const MAX_CONCURRENT: usize = 256;
 /// How tools run here.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// `[storage]`. Default: SQLite in the data folder.
+    pub(crate) storage: StorageConfig,
     /// `permission_mode`: `manual` (default), `auto`, `trust` or `deny`.
     pub(crate) permission_mode: Mode,
     /// `auto_approve`: patterns `tool[:glob]` that modes auto and trust let run. Default none.
@@ -29,6 +31,8 @@ pub struct Config {
     pub(crate) max_output_bytes: usize,
     /// `max_concurrent`: calls that may run at once. Default 64, at most 256.
     pub(crate) max_concurrent: usize,
+    /// `rate_per_minute`: calls of one tool by one org, 0 for no limit. Default 60.
+    pub(crate) rate_per_minute: u32,
     /// `[tools.workspaces]`: folders by name, besides `default`, which lies in the data folder unless given here.
     pub(crate) workspaces: BTreeMap<String, PathBuf>,
     /// `[tools.NAME]`: what differs for one tool.
@@ -45,11 +49,12 @@ pub(crate) struct ToolConfig {
 }
 
 impl Config {
-    /// Reads `[tools]`. What is wrong is collected by the reader.
+    /// Reads `[storage]` and `[tools]`. What is wrong is collected by the reader.
     pub fn read(reader: &Reader) -> Self {
         let tools = reader.section("tools");
         let modes = [("manual", Mode::Manual), ("auto", Mode::Auto), ("trust", Mode::Trust), ("deny", Mode::Deny)];
         let config = Self {
+            storage: StorageConfig::read(reader),
             permission_mode: tools.choice("permission_mode", &modes, Mode::Manual),
             allow: allow_list(&tools),
             timeout: tools.positive_duration("timeout_seconds", Duration::from_secs(300)),
@@ -57,6 +62,7 @@ impl Config {
             allowed_commands: tools.string_list("allowed_commands", &[]),
             max_output_bytes: tools.integer("max_output_bytes", 1024 * 1024, 1024..=16 * 1024 * 1024),
             max_concurrent: tools.integer("max_concurrent", 64, 1..=MAX_CONCURRENT),
+            rate_per_minute: tools.integer("rate_per_minute", 60, 0..=1_000_000),
             workspaces: workspaces(&tools),
             overrides: TOOLS.iter().map(|name| (*name, tool(&tools.subsection(name)))).collect(),
         };

@@ -14,3 +14,4 @@ mod workspace;
 
 pub use app::App;
 pub use config::Config;
+pub use store::schema;

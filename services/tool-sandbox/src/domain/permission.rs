@@ -28,6 +28,22 @@ pub(crate) enum Decision {
     NeedsApproval,
 }
 
+impl Decision {
+    /// As the books call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::NeedsApproval => "needs_approval",
+        }
+    }
+
+    /// The decision of that name.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        [Self::Allowed, Self::Denied, Self::NeedsApproval].into_iter().find(|decision| decision.name() == name)
+    }
+}
+
 /// A decision with its reason in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Verdict {

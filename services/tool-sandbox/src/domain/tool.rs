@@ -9,7 +9,7 @@ use tutti_error::Reason;
 /// What a tool does to the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Category {
-    /// Only reads files.
+    /// Only reads files: safe to repeat.
     Read,
     /// Changes files.
     Write,
@@ -69,12 +69,20 @@ pub(crate) struct Failure {
     pub(crate) reason: Reason,
     /// In words, for the model and the operator.
     pub(crate) message: String,
+    /// Whether the very same may succeed a moment later.
+    pub(crate) is_transient: bool,
 }
 
 impl Failure {
     /// A failure of that reason.
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), is_transient: false }
+    }
+
+    /// The same, that may be gone a moment later.
+    #[must_use]
+    pub(crate) fn transient(self, is_transient: bool) -> Self {
+        Self { is_transient, ..self }
     }
 
     /// The tool ran and failed.
@@ -127,6 +135,8 @@ pub(crate) struct CallResult {
     pub(crate) reason: i32,
     /// How long it ran.
     pub(crate) duration: Duration,
+    /// How often it was tried again.
+    pub(crate) retries: u32,
     /// Whether it was allowed to run.
     pub(crate) approved: bool,
     /// Whether output was cut.

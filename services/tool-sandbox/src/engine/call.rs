@@ -15,8 +15,8 @@ use crate::{
     workspace::Workspace,
 };
 
-/// What the books keep of a call's arguments, in bytes.
-const MAX_RECORDED: usize = 4096;
+/// What the books keep of a call's arguments, and of an error about them, in bytes.
+pub(super) const MAX_RECORDED: usize = 4096;
 
 /// What was asked.
 #[derive(Debug, Clone)]
@@ -41,6 +41,23 @@ pub(crate) struct Request {
     pub(crate) request_id: String,
 }
 
+impl Request {
+    /// What the books say of a request that may name what does not exist.
+    pub(crate) fn record(&self, verdict: Verdict, now: SystemTime) -> NewRecord {
+        NewRecord {
+            request_id: self.request_id.clone(),
+            tool_call_id: self.tool_call_id.clone(),
+            tool: self.tool.clone(),
+            workspace: self.workspace.clone(),
+            arguments_json: cut(&self.arguments_json, MAX_RECORDED).to_owned(),
+            attribution: self.attribution.clone(),
+            verdict,
+            isolation: String::new(),
+            started_at: time::unix_micros(now),
+        }
+    }
+}
+
 /// A request that names what exists and is well formed.
 #[derive(Debug)]
 pub(crate) struct Call {
@@ -61,7 +78,7 @@ impl Call {
     ///
     /// # Errors
     /// UNKNOWN_TOOL, UNKNOWN_WORKSPACE, INVALID_TOOL_ARGUMENTS, MESSAGE_TOO_LARGE.
-    pub(crate) fn check(request: Request, registry: &Registry, workspaces: &Workspaces) -> Result<Self> {
+    pub(crate) fn check(request: &Request, registry: &Registry, workspaces: &Workspaces) -> Result<Self> {
         let entry = registry.find(&request.tool)?.clone();
         let workspace = workspaces.find(&request.workspace)?;
         let arguments = entry.schema.read(&request.arguments_json)?;
@@ -69,21 +86,16 @@ impl Call {
             key: request.idempotency_key.clone(),
             body_hash: hash(&[entry.definition.name, workspace.name(), &arguments.to_string()]),
         });
-        Ok(Self { request, entry, workspace, arguments, claim })
+        Ok(Self { request: request.clone(), entry, workspace, arguments, claim })
     }
 
     /// What the books say of it before it runs.
     pub(crate) fn record(&self, verdict: Verdict, now: SystemTime) -> NewRecord {
         NewRecord {
-            request_id: self.request.request_id.clone(),
-            tool_call_id: self.request.tool_call_id.clone(),
             tool: self.entry.definition.name.to_owned(),
             workspace: self.workspace.name().to_owned(),
-            arguments_json: cut(&self.request.arguments_json, MAX_RECORDED).to_owned(),
-            attribution: self.request.attribution.clone(),
-            verdict,
             isolation: self.entry.definition.isolation.to_owned(),
-            started_at: time::unix_micros(now),
+            ..self.request.record(verdict, now)
         }
     }
 
@@ -96,6 +108,7 @@ impl Call {
             error: ending.error.clone(),
             reason: ending.reason.map_or(0, i32::from),
             duration: ending.duration,
+            retries: 0,
             approved,
             truncated: outcome.truncated,
             exit_code: outcome.exit_code,

@@ -8,7 +8,10 @@ use std::{
 use tokio::sync::OwnedMutexGuard;
 use tutti_error::{Error, Reason, Result};
 
-use crate::{domain::Claim, tools::Stop};
+use crate::{
+    domain::{Claim, Failure},
+    tools::Stop,
+};
 
 type Name = (String, String);
 
@@ -55,10 +58,7 @@ impl Keys {
         let mut held = Held { keys: self.clone(), name, turn: None };
         tokio::select! {
             turn = turn.lock_owned() => held.turn = Some(turn),
-            failure = stop.wait() => {
-                let message = format!("while waiting for the call that runs with the same idempotency key: {}", failure.message);
-                return Err(Error::new(failure.reason, message));
-            }
+            failure = stop.wait() => return Err(gave_up(&failure)),
         }
         Ok(held)
     }
@@ -79,6 +79,12 @@ impl Drop for Held {
             }
         }
     }
+}
+
+/// The call ended before the one did that it waited for.
+pub(super) fn gave_up(failure: &Failure) -> Error {
+    let message = format!("while waiting for the call that runs with the same idempotency key: {}", failure.message);
+    Error::new(failure.reason, message)
 }
 
 /// The same key came with another body.

@@ -11,6 +11,8 @@
 
 mod call;
 mod keys;
+mod rate;
+mod repeat;
 mod workspaces;
 
 use std::{
@@ -25,21 +27,31 @@ use tokio_stream::Stream;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tutti_error::{Error, Reason, Result};
 use tutti_server::Tasks;
-use tutti_types::Deadline;
+use tutti_types::{Deadline, Scope};
 
+use call::MAX_RECORDED;
 pub(crate) use call::{Call, Request};
 pub(crate) use workspaces::Workspaces;
 
 use crate::{
     Config,
-    domain::{CallResult, CommandPolicy, Decision, Ending, Outcome, Permissions, Question, Subject, Verdict},
-    engine::keys::{Held, Keys},
+    domain::{
+        CallResult, Category, CommandPolicy, Decision, Ending, NewRecord, Outcome, Permissions, Question, Subject,
+        Verdict, cut,
+    },
+    engine::{
+        keys::{Held, Keys},
+        rate::Rate,
+        repeat::repeated,
+    },
     store::{AuditStore, Begun, Previous},
     tools::{Context, OutputSink, Piece, Registry, Stop},
 };
 
 /// Pieces of output that wait for a slow reader, of at most 16 KiB each.
 const BUFFERED_PIECES: usize = 16;
+/// How often a call that another replica runs is asked for its result.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// When to try again after "too many calls".
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -52,6 +64,7 @@ pub(crate) struct Engine {
     commands: CommandPolicy,
     store: Arc<dyn AuditStore>,
     keys: Keys,
+    rate: Rate,
     room: Arc<Semaphore>,
     max_output: usize,
     tasks: Tasks,
@@ -135,6 +148,7 @@ impl Engine {
             commands: CommandPolicy::new(config.allowed_commands),
             store,
             keys: Keys::default(),
+            rate: Rate::new(config.rate_per_minute),
             room: Arc::new(Semaphore::new(config.max_concurrent)),
             max_output: config.max_output_bytes,
             tasks,
@@ -144,10 +158,16 @@ impl Engine {
     /// Runs a call. Returns once it runs, or is known not to.
     ///
     /// # Errors
-    /// UNKNOWN_TOOL, UNKNOWN_WORKSPACE, INVALID_TOOL_ARGUMENTS, TOOL_DISABLED, IDEMPOTENCY_CONFLICT, OVERLOADED,
-    /// STORE_UNAVAILABLE (nothing has run then), DEADLINE_EXCEEDED while waiting for a call with the same key.
+    /// UNKNOWN_TOOL, UNKNOWN_WORKSPACE, INVALID_TOOL_ARGUMENTS, TOOL_DISABLED, RATE_LIMITED, OVERLOADED (all in the books
+    /// as denied), IDEMPOTENCY_CONFLICT, STORE_UNAVAILABLE (nothing has run then), DEADLINE_EXCEEDED while waiting for a call with the same key.
     pub(crate) async fn execute(self: &Arc<Self>, request: Request) -> Result<Events> {
-        let call = Call::check(request, &self.registry, &self.workspaces)?;
+        let call = match Call::check(&request, &self.registry, &self.workspaces) {
+            Ok(call) => call,
+            Err(error) => {
+                let record = |verdict| request.record(verdict, SystemTime::now());
+                return Err(self.deny(&request.scope, record, error).await?);
+            }
+        };
         let (started, when_started) = oneshot::channel();
         let (output, pieces) = mpsc::channel(BUFFERED_PIECES);
         // An approval, and the result: never waited for.
@@ -189,7 +209,8 @@ impl Engine {
 
     async fn admit(&self, call: &Call, stop: &Stop) -> Result<Admission> {
         if let Some(why) = call.entry.disabled_because {
-            return Err(self.refuse_disabled(call, why).await?);
+            let message = format!("the tool \"{}\" is off: {why}", call.entry.definition.name);
+            return Err(self.deny_call(call, Error::new(Reason::ToolDisabled, message)).await?);
         }
         let key = match &call.claim {
             Some(claim) => Some(self.keys.hold(&call.request.scope.org, claim, stop).await?),
@@ -198,21 +219,39 @@ impl Engine {
         if let Some(claim) = &call.claim
             && let Some(previous) = self.store.previous(&call.request.scope, &claim.key).await?
         {
-            return Ok(Admission::Replayed(replay(previous, call)?));
+            return self.replay(previous, call, stop).await;
         }
         let verdict = self.decide(call);
         if verdict.decision != Decision::Allowed {
             return self.refuse(call, verdict).await;
         }
-        let room = self.room.clone().try_acquire_owned().map_err(|_| {
-            Error::new(Reason::Overloaded, "too many tool calls are running; try again").retry_after(RETRY_AFTER)
-        })?;
+        if let Err(error) = self.rate.take(&call.request.scope.org, call.entry.definition.name).await {
+            return Err(self.deny_call(call, error).await?);
+        }
+        let Ok(room) = self.room.clone().try_acquire_owned() else {
+            let error = Error::new(Reason::Overloaded, "too many tool calls are running; try again");
+            return Err(self.deny_call(call, error.retry_after(RETRY_AFTER)).await?);
+        };
         let record = call.record(verdict, SystemTime::now());
         match self.store.begin(&call.request.scope, &record, call.claim.as_ref(), None).await? {
             Begun::New(seq) => Ok(Admission::Running(Box::new(Ticket { seq, key, _room: room }))),
             // Another replica was faster.
-            Begun::Taken(previous) => Ok(Admission::Replayed(replay(previous, call)?)),
+            Begun::Taken(previous) => self.replay(previous, call, stop).await,
         }
+    }
+
+    /// The result of the call that a key stands for, once it has one.
+    async fn replay(&self, mut previous: Previous, call: &Call, stop: &Stop) -> Result<Admission> {
+        let claim = call.claim.as_ref().filter(|claim| claim.body_hash == previous.body_hash);
+        while let Some(claim) = claim.filter(|_| previous.runs_elsewhere) {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_AGAIN) => (),
+                failure = stop.wait() => return Err(keys::gave_up(&failure)),
+            }
+            let Some(now) = self.store.previous(&call.request.scope, &claim.key).await? else { break };
+            previous = now;
+        }
+        Ok(Admission::Replayed(replay(previous, call)?))
     }
 
     fn decide(&self, call: &Call) -> Verdict {
@@ -250,26 +289,37 @@ impl Engine {
         }
     }
 
-    /// Records a call of a tool that is off, and answers it.
-    async fn refuse_disabled(&self, call: &Call, why: &str) -> Result<Error> {
-        let message = format!("the tool \"{}\" is off: {why}", call.entry.definition.name);
-        let ending = Ending { reason: Some(Reason::ToolDisabled), error: message.clone(), ..Ending::default() };
-        let record = call.record(Verdict::new(Decision::Denied, why), SystemTime::now());
-        self.store.begin(&call.request.scope, &record, None, Some(&ending)).await?;
-        Ok(Error::new(Reason::ToolDisabled, message))
+    async fn deny_call(&self, call: &Call, error: Error) -> Result<Error> {
+        self.deny(&call.request.scope, |verdict| call.record(verdict, SystemTime::now()), error).await
+    }
+
+    /// Records a call that is not taken, and hands back why.
+    async fn deny(&self, scope: &Scope, record: impl FnOnce(Verdict) -> NewRecord, error: Error) -> Result<Error> {
+        // It may quote the arguments.
+        let why = cut(&error.to_string(), MAX_RECORDED).to_owned();
+        let record = record(Verdict::new(Decision::Denied, why.clone()));
+        let ending = Ending { reason: Some(error.reason()), error: why, ..Ending::default() };
+        self.store.begin(scope, &record, None, Some(&ending)).await?;
+        Ok(error)
     }
 
     async fn run(&self, call: &Call, ticket: Ticket, output: mpsc::Sender<Piece>, stop: Stop) -> CallResult {
-        let context = Context {
-            workspace: call.workspace.clone(),
-            output: OutputSink(output),
-            stop,
-            max_output: self.max_output,
-        };
         let began = Instant::now();
-        let outcome = call.entry.tool.run(&call.arguments, context).await;
+        let once = || {
+            let context = Context {
+                workspace: call.workspace.clone(),
+                output: OutputSink(output.clone()),
+                stop: stop.clone(),
+                max_output: self.max_output,
+            };
+            call.entry.tool.run(&call.arguments, context)
+        };
+        let (outcome, retries) = match call.entry.definition.category {
+            Category::Read => repeated(&stop, once).await,
+            Category::Write | Category::Execute => (once().await, 0),
+        };
         let ending = Ending::of(&outcome, began.elapsed());
-        let result = call.result(&ending, outcome, true);
+        let result = CallResult { retries, ..call.result(&ending, outcome, true) };
         let replayed = ticket.key.is_some().then_some(&result);
         if let Err(error) = self.store.finish(&call.request.scope, ticket.seq, &ending, replayed).await {
             // The tool has run: its caller gets the result; the record says that it began.
@@ -292,3 +342,6 @@ fn replay(previous: Previous, call: &Call) -> Result<CallResult> {
     let ending = Ending { reason: Some(Reason::ToolFailed), error: error.to_owned(), ..Ending::default() };
     Ok(call.result(&ending, Outcome::default(), true))
 }
+
+#[cfg(test)]
+mod tests;

@@ -133,7 +133,7 @@ fn encode_result(result: CallResult, tool_call_id: &str) -> ToolResult {
         error: result.error,
         reason: result.reason,
         duration: Some(time::to_wire(result.duration)),
-        retries: 0,
+        retries: result.retries,
         approved: result.approved,
         truncated: result.truncated,
         exit_code: result.exit_code,

@@ -1,5 +1,8 @@
 //! The books of tool calls.
 
+mod postgres;
+mod row;
+mod select;
 mod sqlite;
 
 use std::fmt;
@@ -8,9 +11,12 @@ use async_trait::async_trait;
 use tutti_error::Result;
 use tutti_types::Scope;
 
+pub(crate) use postgres::PostgresStore;
+pub use postgres::schema;
+use select::select;
 pub(crate) use sqlite::SqliteStore;
 
-use crate::domain::{CallResult, Claim, Ending, Filter, NewRecord, Record};
+use crate::domain::{CallResult, Claim, Ending, Filter, Integrity, NewRecord, Record};
 
 /// What came of the wish to begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,9 +36,12 @@ pub(crate) struct Previous {
     pub(crate) body_hash: Vec<u8>,
     /// Its result, if it has come to one.
     pub(crate) result: Option<CallResult>,
+    /// Whether another replica, which lives, runs it: a result may yet come.
+    pub(crate) runs_elsewhere: bool,
 }
 
-/// Keeps the books. Every method fails with STORE_UNAVAILABLE, and sees only rows of the scope's org.
+/// Keeps the books: rows are only ever added, chained by their hashes. Every method fails with STORE_UNAVAILABLE, and
+/// sees only rows of the scope's org.
 #[async_trait]
 pub(crate) trait AuditStore: fmt::Debug + Send + Sync {
     /// Records a call; durable when this returns. With an `ending` the record is complete at once. With a `claim`, the
@@ -53,6 +62,14 @@ pub(crate) trait AuditStore: fmt::Debug + Send + Sync {
 
     /// Records that match, newest first.
     async fn query(&self, scope: &Scope, filter: &Filter) -> Result<Vec<Record>>;
+
+    /// Checks the hash chain of the org's rows, as far as it went when this began.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the contract suite calls it; its RPC comes with the admin's"))]
+    async fn verify(&self, scope: &Scope) -> Result<Integrity>;
+
+    /// Forgets the keys of all orgs whose calls began before that time, in microseconds since 1970, with their results;
+    /// at most 500 at once. How many it was. The calls stay in the books.
+    async fn purge_claims(&self, before: i64) -> Result<u64>;
 
     /// Ends all use.
     async fn close(&self);

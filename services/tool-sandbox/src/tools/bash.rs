@@ -77,6 +77,10 @@ impl Tool for Bash {
     }
 }
 
+/// Closes what this process inherited from whoever started it and never marked as its own, then becomes the command.
+const ALONE: &str = r#"for fd in /proc/self/fd/*; do fd=${fd##*/}; ((fd > 2)) && exec {fd}>&-; done
+exec bash --noprofile --norc -c "$1""#;
+
 /// A started command.
 struct Running {
     child: Child,
@@ -89,7 +93,7 @@ impl Running {
     fn start(command: &str, folder: &Folder, workspace: &Workspace) -> Result<Self, Failure> {
         let (variable, marker) = process::marker();
         let mut child = Command::new("bash")
-            .args(["--noprofile", "--norc", "-c", command])
+            .args(["--noprofile", "--norc", "-c", ALONE, "bash", command])
             .current_dir(folder.start_path())
             .env_clear()
             .env(variable, &marker)

@@ -43,6 +43,14 @@ impl Registry {
     /// INTERNAL when a schema is broken.
     pub(crate) fn built_in(config: &Config) -> Result<Self> {
         let tools: [Arc<dyn Tool>; 4] = [Arc::new(Bash), Arc::new(ListDir), Arc::new(ReadFile), Arc::new(WriteFile)];
+        Self::of(tools.into(), config)
+    }
+
+    /// Just these.
+    ///
+    /// # Errors
+    /// INTERNAL when a schema is broken.
+    pub(crate) fn of(tools: Vec<Arc<dyn Tool>>, config: &Config) -> Result<Self> {
         let mut entries = tools.into_iter().map(|tool| entry(tool, config)).collect::<Result<Vec<_>>>()?;
         entries.sort_by_key(|entry| entry.definition.name);
         Ok(Self { entries })

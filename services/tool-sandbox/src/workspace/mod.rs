@@ -111,7 +111,14 @@ fn failure(path: &str, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none() {
         return outside(path);
     }
-    Failure::failed(format!("{path:?}: {}", describe(error)))
+    Failure::failed(format!("{path:?}: {}", describe(error))).transient(is_transient(error))
+}
+
+/// Whether the machine was short of something for the moment, or a file was in use.
+fn is_transient(error: &io::Error) -> bool {
+    use nix::errno::Errno as E;
+    let short = [E::EAGAIN, E::EBUSY, E::EINTR, E::EIO, E::EMFILE, E::ENFILE, E::ENOMEM, E::ESTALE, E::ETIMEDOUT];
+    error.raw_os_error().is_some_and(|number| short.contains(&E::from_raw(number)))
 }
 
 fn describe(error: &io::Error) -> String {

@@ -1,20 +1,14 @@
 //! The books.
 
-use sqlx::{Connection as _, SqliteConnection};
+use std::time::Duration;
+
 use tonic::Code;
 use tutti_error::Reason;
 use tutti_layers::CallContext;
-use tutti_proto::sandbox::v1::{PermissionDecision, QueryAuditRequest};
+use tutti_proto::sandbox::v1::{ExecuteRequest, PermissionDecision, QueryAuditRequest};
 use tutti_types::{Deadline, Scope};
 
 use crate::support::{LONG, Sandbox, assert_status, bash, call, of_org, with_key};
-
-async fn change(sandbox: &Sandbox, sql: &'static str) {
-    let url = format!("sqlite://{}", sandbox.data().join("sandbox.db").display());
-    let mut connection = SqliteConnection::connect(&url).await.unwrap();
-    sqlx::query(sql).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
-}
 
 #[tokio::test]
 async fn every_outcome_has_its_record() {
@@ -70,7 +64,7 @@ async fn records_are_filtered_and_paged() {
 async fn a_deadline_that_has_passed_ends_the_query() {
     let sandbox = Sandbox::open("").await;
     let mut request = tonic::Request::new(QueryAuditRequest::default());
-    request.set_timeout(std::time::Duration::from_nanos(1));
+    request.set_timeout(Duration::from_nanos(1));
     let status = sandbox.audit.clone().query_audit(request).await.unwrap_err();
     assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
 }
@@ -93,7 +87,7 @@ async fn orgs_see_their_own_records() {
 #[tokio::test]
 async fn without_a_record_nothing_runs() {
     let sandbox = Sandbox::open("").await;
-    change(&sandbox, "ALTER TABLE tool_calls RENAME TO elsewhere").await;
+    sandbox.change("ALTER TABLE tool_calls RENAME TO elsewhere").await;
     for request in [call("write", r#"{"path": "a", "content": "x"}"#), bash("touch b"), with_key("k", bash("touch c"))]
     {
         assert_status(&sandbox.refused(request).await, Code::Unavailable, Reason::StoreUnavailable);
@@ -110,11 +104,56 @@ async fn a_call_in_which_the_process_died_is_not_run_again() {
     sandbox.events(request()).await.unwrap();
     std::fs::remove_file(sandbox.path("ran")).unwrap();
     // As a process leaves it that dies after the record was written.
-    change(&sandbox, "UPDATE claims SET result = NULL").await;
-    change(&sandbox, "UPDATE tool_calls SET finished = 0").await;
+    sandbox.change("UPDATE claims SET result = NULL").await;
+    sandbox.change("DROP TRIGGER tool_call_endings_are_kept").await;
+    sandbox.change("DELETE FROM tool_call_endings").await;
     let result = crate::support::result(sandbox.events(request()).await.unwrap());
     assert_eq!((result.success, result.reason()), (false, Reason::ToolFailed));
     assert!(result.error.contains("died"), "{result:?}");
     assert_eq!(sandbox.content("ran"), None);
     assert!(!sandbox.records().await[0].finished);
+}
+
+#[tokio::test]
+async fn calls_that_are_not_taken_have_records_too() {
+    let sandbox = Sandbox::open("max_concurrent = 1\n").await;
+    let wrong = [
+        (call("raed", "{}"), "raed", Reason::UnknownTool),
+        (ExecuteRequest { workspace: "nowhere".into(), ..call("read", "{}") }, "read", Reason::UnknownWorkspace),
+        (call("read", r#"{"pth": 1}"#), "read", Reason::InvalidToolArguments),
+    ];
+    for (request, tool, reason) in wrong {
+        let workspace = request.workspace.clone();
+        let arguments = request.tool_call.as_ref().unwrap().arguments_json.clone();
+        let status = sandbox.refused(request).await;
+        let record = sandbox.records().await.remove(0);
+        assert_eq!((record.reason(), record.decision(), record.finished), (reason, PermissionDecision::Denied, true));
+        assert_eq!((record.tool, record.workspace, record.arguments_json), (tool.to_owned(), workspace, arguments));
+        assert_eq!((record.error.as_str(), record.request_id.as_str()), (status.message(), "r1"));
+    }
+    let running = sandbox.start(bash("echo $$ >pid; sleep 1000")).await.unwrap();
+    assert_status(&sandbox.refused(call("list_dir", "{}")).await, Code::ResourceExhausted, Reason::Overloaded);
+    drop(running);
+    let record = sandbox.records().await.remove(0);
+    assert_eq!((record.tool.as_str(), record.reason()), ("list_dir", Reason::Overloaded));
+    assert_eq!((record.decision(), record.workspace.as_str()), (PermissionDecision::Denied, "default"));
+}
+
+#[tokio::test]
+async fn a_tool_that_is_called_too_often_is_refused_until_later() {
+    let sandbox = Sandbox::open("rate_per_minute = 2\n").await;
+    for _ in 0..2 {
+        assert!(sandbox.run("list_dir", "{}").await.success);
+    }
+    // By its alias it is the same tool.
+    let status = sandbox.refused(call("list_directory", "{}")).await;
+    assert_status(&status, Code::ResourceExhausted, Reason::RateLimited);
+    let wait = tutti_error::from_status(&status, "sandbox").retry_delay().unwrap();
+    assert!(wait > Duration::ZERO && wait <= Duration::from_secs(30), "{wait:?}");
+    let record = sandbox.records().await.remove(0);
+    assert_eq!((record.tool.as_str(), record.reason()), ("list_dir", Reason::RateLimited));
+    assert_eq!(record.decision(), PermissionDecision::Denied);
+    // Other tools and other orgs have their own.
+    assert!(sandbox.events(call("write", r#"{"path": "a", "content": "x"}"#)).await.is_ok());
+    sandbox.tools.clone().execute(of_org("acme", call("list_dir", "{}"))).await.unwrap();
 }

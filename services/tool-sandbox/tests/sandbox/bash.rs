@@ -216,3 +216,17 @@ async fn too_many_calls_are_refused_with_a_time_to_come_back() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn what_this_process_inherited_is_closed_for_commands() {
+    use nix::{fcntl::OFlag, sys::stat::Mode};
+    let sandbox = Sandbox::open("").await;
+    sandbox.file("secret", "s");
+    // As from whoever started us: without the mark that closes it in children.
+    let inherited = nix::fcntl::open(&sandbox.path("secret"), OFlag::O_RDONLY, Mode::empty()).unwrap();
+    let shown = result(sandbox.events(bash("readlink /proc/$$/fd/*; echo \"$0 $#\"; exit 3")).await.unwrap());
+    assert!(!shown.output.contains("secret"), "{}", shown.output);
+    assert!(shown.output.contains("pipe:") && shown.output.contains("bash 0"), "{}", shown.output);
+    assert_eq!(shown.exit_code, Some(3));
+    drop(inherited);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::Code;
 use tutti_error::Reason;
 
-use crate::support::{Sandbox, assert_status, bash, call, of_org, result, until, with_key};
+use crate::support::{LONG, Sandbox, assert_status, bash, call, of_org, result, until, with_key};
 
 #[tokio::test]
 async fn a_repeated_call_runs_once() {
@@ -73,4 +73,23 @@ async fn results_outlive_the_process() {
     let sandbox = sandbox.restart("permission_mode = \"deny\"\n").await;
     assert_eq!(result(sandbox.events(request()).await.unwrap()), first);
     assert_eq!(sandbox.content("a"), None);
+}
+
+#[tokio::test]
+async fn a_key_is_forgotten_after_a_day() {
+    let sandbox = Sandbox::open("").await;
+    let request = |key| with_key(key, bash("echo run >>runs"));
+    sandbox.events(request("old")).await.unwrap();
+    sandbox.events(request("new")).await.unwrap();
+    sandbox.change("UPDATE claims SET claimed_at = claimed_at - 86400000000 WHERE idempotency_key = 'old'").await;
+    let sandbox =
+        sandbox.restart("permission_mode = \"trust\"\nauto_approve = [\"**\"]\nallow_unsandboxed = true\n").await;
+    tutti_testkit::wait_for(LONG, || async {
+        let claims = sandbox.claims().await;
+        if claims == 1 { Ok(()) } else { Err(format!("{claims} keys")) }
+    })
+    .await;
+    sandbox.events(request("old")).await.unwrap();
+    sandbox.events(request("new")).await.unwrap();
+    assert_eq!(sandbox.content("runs").unwrap(), "run\nrun\nrun\n");
 }

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use tonic::{Code, Request, Status, Streaming};
 use tool_sandbox::{App, Config};
@@ -121,6 +122,21 @@ impl Sandbox {
     /// The books, newest first.
     pub(crate) async fn records(&self) -> Vec<AuditRecord> {
         self.audit.clone().query_audit(QueryAuditRequest::default()).await.unwrap().into_inner().records
+    }
+
+    /// Runs a statement on the books, behind the service's back.
+    pub(crate) async fn change(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&mut self.books().await).await.unwrap();
+    }
+
+    /// The keys that stand for a call.
+    pub(crate) async fn claims(&self) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM claims").fetch_one(&mut self.books().await).await.unwrap()
+    }
+
+    async fn books(&self) -> SqliteConnection {
+        let url = format!("sqlite://{}", self.data().join("sandbox.db").display());
+        SqliteConnection::connect(&url).await.unwrap()
     }
 
     /// The newest record, once it is complete.
