@@ -1,6 +1,7 @@
 //! Twenty turns with tools, over all wire formats, switching backends: nothing is lost, and every provider gets its own
 //! reasoning state back (the simulator refuses a history without it, as the real ones do).
 
+use tutti_error::Reason;
 use tutti_proto::{
     llm::v1::{FinishReason, Message, Role, Tool, part::Kind},
     memory::v1::{GetHistoryRequest, TurnState, history_entry},
@@ -158,5 +159,21 @@ async fn a_system_message_and_json_reach_every_format() {
         let person: serde_json::Value =
             serde_json::from_str(&text).unwrap_or_else(|e| panic!("{backend}: {e}: {text}"));
         assert!(person["age"].is_i64() && person["name"].is_string(), "{backend}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_gets_a_tools_arguments_wrong_is_told_and_goes_on() {
+    let mesh = Mesh::start().await;
+    for backend in BACKENDS {
+        let chat = ChatRequest {
+            mesh_tools: vec!["read".into()],
+            ..ask(backend, r#"[[tool read {"pth":"note.txt"}]] [[next]] [[say I see]]"#)
+        };
+        let answer = mesh.chat(chat).await.unwrap_or_else(|e| panic!("{backend}: {e:?}"));
+        assert_eq!(answer.message.unwrap().text, "I see", "{backend}");
+        let [result] = answer.tool_results.as_slice() else { panic!("{backend}: {:?}", answer.tool_results) };
+        assert_eq!((result.success, result.reason()), (false, Reason::InvalidToolArguments), "{backend}");
+        assert!(result.error.contains("path"), "{backend}: {result:?}");
     }
 }
