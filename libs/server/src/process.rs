@@ -278,7 +278,11 @@ impl<C> Configured<C> {
         let listening = bind(server.listen).await?;
         let address = listening.address;
         let http_listen = server.http_listen;
-        let Running { mut services, stop } = start(Context { config, server, general, mesh, all, address }).await?;
+        // Starting may wait, for instance for a store: a signal ends that too.
+        let Running { mut services, stop } = tokio::select! {
+            started = start(Context { config, server, general, mesh, all, address }) => started?,
+            () = signals.next() => return Ok(()),
+        };
         let door = match http_listen.filter(|_| services.has_http()) {
             Some(address) => services.take_http().zip(Some(bind(address).await?)),
             None => None,

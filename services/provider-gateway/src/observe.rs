@@ -189,7 +189,9 @@ mod tests {
                 metrics::counter!(Metrics::ATTEMPTS, "model" => model).increment(1);
             }
         });
-        let series: Vec<&str> = text.lines().filter(|line| line.starts_with("tutti_attempts_total{")).collect();
+        let mut series: Vec<&str> = text.lines().filter(|line| line.starts_with("tutti_attempts_total{")).collect();
+        // The exposition has no order.
+        series.sort_unstable();
         assert_eq!(series, ["tutti_attempts_total{model=\"model-7\"} 1", "tutti_attempts_total{model=\"other\"} 9999"]);
     }
 

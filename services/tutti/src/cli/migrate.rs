@@ -25,6 +25,7 @@ pub(crate) struct Args {
 enum Service {
     Ledger,
     Memory,
+    Sandbox,
 }
 
 impl Service {
@@ -32,6 +33,7 @@ impl Service {
         match self {
             Self::Ledger => usage_ledger::store::schema(),
             Self::Memory => context_memory::schema(),
+            Self::Sandbox => tool_sandbox::schema(),
         }
     }
 }
