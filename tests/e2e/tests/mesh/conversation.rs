@@ -177,3 +177,38 @@ async fn a_model_that_gets_a_tools_arguments_wrong_is_told_and_goes_on() {
         assert!(result.error.contains("path"), "{backend}: {result:?}");
     }
 }
+
+#[tokio::test]
+async fn a_request_id_that_is_used_again_reads_files_again() {
+    let mesh = Mesh::start().await;
+    let note = mesh.process.scratch().data_dir().join("workspaces/default/note.txt");
+    let request_id = "0195f3c1-7d7a-7c4e-9f00-2b6f0d3f5a11";
+    for content in ["tangerine", "bergamot"] {
+        std::fs::write(&note, content).unwrap();
+        let text = r#"[[tool read {"path":"note.txt"}]]"#;
+        let request_id = request_id.to_owned();
+        let chat = ChatRequest { request_id, mesh_tools: vec!["read".into()], ..ask("openai", text) };
+        let answer = mesh.chat(chat).await.unwrap();
+        assert!(answer.tool_results[0].output.contains(content), "{:?}", answer.tool_results);
+    }
+    let records =
+        mesh.audit().query_audit(patient(QueryAuditRequest { page_size: 100, ..Default::default() })).await.unwrap();
+    assert_eq!(records.into_inner().records.len(), 2);
+}
+
+#[tokio::test]
+async fn large_results_of_tools_are_shown_in_part_and_nothing_is_lost() {
+    let mesh = Mesh::start().await;
+    let file = mesh.process.scratch().data_dir().join("workspaces/default/large.txt");
+    std::fs::write(file, "0123456789abcdef".repeat(50_000)).unwrap();
+    let read = r#"[[tool read {"path":"large.txt"}]]"#;
+    let chat = |times| ChatRequest { mesh_tools: vec!["read".into()], ..ask("openai", &read.repeat(times)) };
+    let answer = mesh.chat(chat(4)).await.unwrap();
+    assert_eq!(answer.tool_results.len(), 4);
+    assert!(answer.tool_results.iter().all(|r| r.output.len() > 700_000 && !r.truncated));
+    let shown = answer.round_messages.iter().filter(|m| m.role() == Role::Tool);
+    assert!(shown.clone().count() == 4 && shown.clone().all(|m| m.text.len() < 70_000));
+
+    let status = mesh.chat(ChatRequest { mesh_tools: vec!["read".into()], ..ask("ollama", &read.repeat(40)) }).await;
+    assert_eq!(tutti_error::reason_of(&status.unwrap_err()), Some(tutti_error::Reason::ContextTooLong));
+}

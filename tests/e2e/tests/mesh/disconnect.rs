@@ -55,6 +55,11 @@ async fn cancel_ends_the_turn_with_its_partial_answer() {
     assert_eq!(status.code(), tonic::Code::Cancelled);
     let Some(Event::Done(done)) = last else { panic!("no done event") };
     assert!(!done.message.unwrap().text.is_empty());
+    // OpenAI's format tells usage only at its end, which never came: what is told is our estimate.
+    let (attempt, usage) = (&done.attempts[0], done.usage.unwrap());
+    let record = &mesh.settled(&request_id).await[0];
+    assert_eq!((attempt.attempt_id.as_str(), attempt.usage), (record.attempt_id.as_str(), done.usage));
+    assert!(usage.estimated && usage.input_tokens == record.tokens.unwrap().fresh_input, "{usage:?} {record:?}");
     let gone = mesh.router().cancel(patient(CancelRequest { request_id: request_id.clone() })).await.unwrap_err();
     assert_eq!(gone.code(), tonic::Code::NotFound);
     assert_eq!(mesh.settled(&request_id).await[0].outcome(), AttemptOutcome::Cancelled);

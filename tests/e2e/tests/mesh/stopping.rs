@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use tutti_proto::{
     ledger::v1::{UsageFilter, UsageState},
-    router::v1::chat_stream_response::Event,
+    memory::v1::{GetHistoryRequest, TurnState},
+    router::v1::{ChatRequest, chat_stream_response::Event},
 };
 
 use tutti_testkit::Process;
 
-use crate::support::{Mesh, PATIENCE, ask, tutti_up_at};
+use crate::support::{Mesh, PATIENCE, ask, patient, tutti_up_at};
 
 #[tokio::test]
 async fn a_running_stream_ends_within_the_grace_period() {
@@ -35,7 +36,8 @@ async fn a_running_stream_ends_within_the_grace_period() {
 #[tokio::test]
 async fn a_killed_mesh_still_has_the_hold_of_what_it_was_paying_for() {
     let mut mesh = Mesh::start().await;
-    let mut stream = mesh.stream(ask("claude", "[[fault chunk_ms=10]] [[words 2000]]")).await;
+    let chat = ChatRequest { session_id: "s".into(), ..ask("claude", "[[fault chunk_ms=10]] [[words 2000]]") };
+    let mut stream = mesh.stream(chat).await;
     let event = stream.message().await.unwrap().unwrap();
     loop {
         if let Some(Event::Delta(_)) = stream.message().await.unwrap().unwrap().event {
@@ -51,6 +53,11 @@ async fn a_killed_mesh_still_has_the_hold_of_what_it_was_paying_for() {
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].state(), UsageState::Reserved);
     assert!(records[0].held_nano_usd > 0);
+
+    let asked = GetHistoryRequest { session_id: "s".into(), ..Default::default() };
+    let entries = mesh.memory().get_history(patient(asked)).await.unwrap().into_inner().entries;
+    let states: Vec<_> = entries.iter().map(|entry| entry.turn_state()).collect();
+    assert_eq!(states, [TurnState::Incomplete], "nobody is left to go on with the turn");
 }
 
 /// A new mesh on the same folders.
