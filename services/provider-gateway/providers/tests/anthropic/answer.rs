@@ -6,7 +6,7 @@ use tutti_types::{
     llm::{Completion, Content, Finish},
 };
 
-use super::{MODEL, anthropic, decode, fixture, streamed, target, whole};
+use super::{MODEL, adapter, decode, fixture, streamed, target, whole};
 
 fn arguments(completion: &Completion) -> Vec<(&str, Value)> {
     let parse = |text: &str| serde_json::from_str(text).unwrap();
@@ -83,7 +83,7 @@ fn trap_01_and_02_usage_is_disjoint_and_overwritten_not_summed() {
 fn a_cache_write_without_a_split_is_of_five_minutes() {
     let body = json!({"type": "message", "content": [{"type": "text", "text": "a"}], "stop_reason": "end_turn",
         "usage": {"input_tokens": 1, "cache_creation_input_tokens": 30, "cache_creation": null, "output_tokens": 1}});
-    let tokens = anthropic().completion(body.to_string().as_bytes(), &target(MODEL)).unwrap().tokens.unwrap();
+    let tokens = adapter().completion(body.to_string().as_bytes(), &target(MODEL)).unwrap().tokens.unwrap();
     assert_eq!((tokens.cache_write_5m, tokens.cache_write_1h), (30, 0));
 }
 
@@ -195,7 +195,7 @@ fn trap_12_an_end_without_its_mark_is_truncated() {
 fn what_was_there_before_a_break_is_kept() {
     let text = String::from_utf8(fixture("text.sse")).unwrap();
     let cut = text.split("event: message_delta").next().unwrap();
-    let mut decoder = anthropic().stream(&target(MODEL));
+    let mut decoder = adapter().stream(&target(MODEL));
     decoder.feed(cut.as_bytes(), &mut Vec::new()).unwrap();
     let partial = decoder.partial();
     assert_eq!(partial.text(), "Grüße aus 🦀");
@@ -217,16 +217,16 @@ fn trap_13_an_error_inside_a_stream_is_an_error() {
 #[test]
 fn an_error_inside_a_whole_answer_is_an_error() {
     let body = json!({"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}).to_string();
-    let failed = anthropic().completion(body.as_bytes(), &target(MODEL)).unwrap_err();
+    let failed = adapter().completion(body.as_bytes(), &target(MODEL)).unwrap_err();
     assert_eq!(failed.reason, Reason::ProviderRateLimited);
 }
 
 #[test]
 fn broken_bytes_are_malformed_and_nothing_is_empty() {
     assert_eq!(decode(b"data: {oops\n\n").1.unwrap_err().reason, Reason::MalformedOutput);
-    assert_eq!(anthropic().completion(b"<html>", &target(MODEL)).unwrap_err().reason, Reason::MalformedOutput);
+    assert_eq!(adapter().completion(b"<html>", &target(MODEL)).unwrap_err().reason, Reason::MalformedOutput);
     let empty = json!({"type": "message", "content": [], "stop_reason": "end_turn", "usage": {"input_tokens": 1}});
-    let failed = anthropic().completion(empty.to_string().as_bytes(), &target(MODEL)).unwrap_err();
+    let failed = adapter().completion(empty.to_string().as_bytes(), &target(MODEL)).unwrap_err();
     assert_eq!(failed.reason, Reason::EmptyOutput);
 }
 

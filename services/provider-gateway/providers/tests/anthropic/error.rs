@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tutti_error::Reason;
 
-use super::{anthropic, fixture};
+use super::{adapter, fixture};
 
 const NO_HEADER: fn(&str) -> Option<String> = |_| None;
 
@@ -29,7 +29,7 @@ fn trap_14_every_failure_has_its_class() {
         ("529_overloaded", Reason::ProviderError, true),
     ] {
         let status: u16 = name[..3].parse().unwrap();
-        let error = anthropic().error(status, &NO_HEADER, &fixture(&format!("{name}.error.json")));
+        let error = adapter().error(status, &NO_HEADER, &fixture(&format!("{name}.error.json")));
         assert_eq!((error.reason, error.is_retryable(), error.http_status), (reason, retryable, status), "{name}");
         assert!(!error.code.is_empty() && !error.message.is_empty(), "{name}");
         assert_eq!(error.retry_after, None, "{name}");
@@ -38,7 +38,7 @@ fn trap_14_every_failure_has_its_class() {
 
 #[test]
 fn the_code_is_the_most_exact_one() {
-    let code = |name: &str| anthropic().error(429, &NO_HEADER, &fixture(&format!("{name}.error.json"))).code;
+    let code = |name: &str| adapter().error(429, &NO_HEADER, &fixture(&format!("{name}.error.json"))).code;
     assert_eq!(code("429_rate"), "rate_limit_error");
     assert_eq!(code("429_contract_spend"), "contract_spend_limit_reached");
 }
@@ -47,13 +47,13 @@ fn the_code_is_the_most_exact_one() {
 fn the_wait_is_read_from_seconds_and_dates() {
     let rate = fixture("429_rate.error.json");
     let seconds = |name: &str| (name == "retry-after").then(|| "17".to_owned());
-    assert_eq!(anthropic().error(429, &seconds, &rate).retry_after, Some(Duration::from_secs(17)));
+    assert_eq!(adapter().error(429, &seconds, &rate).retry_after, Some(Duration::from_secs(17)));
     let date = |name: &str| match name {
         "retry-after" => Some("Fri, 20 Nov 2026 12:00:40 GMT".to_owned()),
         "date" => Some("Fri, 20 Nov 2026 12:00:00 GMT".to_owned()),
         _ => None,
     };
-    assert_eq!(anthropic().error(429, &date, &rate).retry_after, Some(Duration::from_secs(40)));
+    assert_eq!(adapter().error(429, &date, &rate).retry_after, Some(Duration::from_secs(40)));
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_body_that_says_nothing_is_classed_by_status() {
         (418, Reason::ProviderRejected),
     ] {
         for body in [b"<html>Bad gateway</html>".as_slice(), b"", b"[]", b"{\"error\":null}"] {
-            let error = anthropic().error(status, &NO_HEADER, body);
+            let error = adapter().error(status, &NO_HEADER, body);
             assert_eq!((error.reason, error.http_status), (reason, status));
             assert!(error.message.contains(&status.to_string()));
         }

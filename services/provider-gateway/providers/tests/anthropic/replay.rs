@@ -6,7 +6,7 @@ use tutti_types::llm::{
     ToolCall,
 };
 
-use super::{MODEL, anthropic, ask, body, json_of, request, streamed, target, user};
+use super::{MODEL, adapter, ask, body, json_of, request, streamed, target, user};
 
 fn call(id: &str) -> ToolCall {
     ToolCall { id: id.into(), name: "add".into(), arguments: "{\"x\":1}".into(), state: None }
@@ -39,7 +39,7 @@ fn inline(media_type: &str, data: &'static [u8]) -> Media {
 }
 
 fn refused(list: Vec<Message>, model: &str) -> Reason {
-    anthropic().generate(&ask(list), &target(model), false).unwrap_err().reason
+    adapter().generate(&ask(list), &target(model), false).unwrap_err().reason
 }
 
 #[test]

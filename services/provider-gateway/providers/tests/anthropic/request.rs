@@ -3,7 +3,7 @@ use tutti_error::Reason;
 use tutti_providers::{Credential, Target};
 use tutti_types::llm::{Effort, Format, Message, Part, Sampling, SchemaFormat, Tool, ToolChoice, ToolMode};
 
-use super::{MODEL, anthropic, ask, body, json_of, request, target, user};
+use super::{MODEL, adapter, ask, body, json_of, request, target, user};
 
 fn add_tool() -> Tool {
     Tool {
@@ -32,7 +32,7 @@ fn with_effort(model: &str, effort: Effort, max_tokens: u32) -> (Value, Value, V
 fn version(target: &Target, sampling: Sampling) -> (String, Value, Vec<String>) {
     let mut generation = ask(vec![user("hi")]);
     generation.sampling = Sampling { max_output_tokens: Some(1000), ..sampling };
-    let request = anthropic().generate(&generation, target, false).unwrap();
+    let request = adapter().generate(&generation, target, false).unwrap();
     assert_eq!(request.headers[0].0, "anthropic-version");
     let mut json = body(&request);
     (request.headers[0].1.clone(), json["temperature"].take(), request.warnings)
@@ -42,7 +42,7 @@ fn version(target: &Target, sampling: Sampling) -> (String, Value, Vec<String>) 
 fn a_plain_request() {
     let mut generation = ask(vec![Message::System { parts: vec![Part::text("Be brief.")] }, user("hi")]);
     generation.sampling.stop = vec!["END".into()];
-    let request = anthropic().generate(&generation, &target(MODEL), true).unwrap();
+    let request = adapter().generate(&generation, &target(MODEL), true).unwrap();
     assert_eq!(request.path, "/v1/messages");
     assert_eq!(request.headers, [("anthropic-version", "2026-10-21".to_owned())]);
     assert!(request.warnings.is_empty());
@@ -63,15 +63,15 @@ fn a_plain_request() {
 fn trap_17_both_credential_headers_are_sent() {
     let credential = Credential { key: Some("sk-x"), ..Credential::default() };
     let expected = vec![("x-api-key", "sk-x".to_owned()), ("authorization", "Bearer sk-x".to_owned())];
-    assert_eq!(anthropic().auth(&credential), expected);
-    assert!(anthropic().auth(&Credential::default()).is_empty());
+    assert_eq!(adapter().auth(&credential), expected);
+    assert!(adapter().auth(&Credential::default()).is_empty());
 }
 
 #[test]
 fn the_probe_lists_one_model_and_embeddings_are_unsupported() {
-    let probe = anthropic().probe(&target(MODEL));
+    let probe = adapter().probe(&target(MODEL));
     assert_eq!((probe.path.as_str(), probe.body), ("/v1/models?limit=1", None));
-    assert_eq!(anthropic().embed(&["a".into()], None, &target(MODEL)).unwrap_err().reason, Reason::Unsupported);
+    assert_eq!(adapter().embed(&["a".into()], None, &target(MODEL)).unwrap_err().reason, Reason::Unsupported);
 }
 
 /// The version follows the model and its parameters.
@@ -125,10 +125,10 @@ fn trap_18_max_tokens_is_always_sent() {
     generation.sampling.max_output_tokens = None;
     assert_eq!(json_of(&generation, MODEL)["max_tokens"], 4096);
     let known = Target { max_output_tokens: Some(64_000), ..target(MODEL) };
-    let request = anthropic().generate(&generation, &known, false).unwrap();
+    let request = adapter().generate(&generation, &known, false).unwrap();
     assert_eq!(body(&request)["max_tokens"], 64_000);
     generation.sampling.max_output_tokens = Some(100_000);
-    let request = anthropic().generate(&generation, &known, false).unwrap();
+    let request = adapter().generate(&generation, &known, false).unwrap();
     assert_eq!((body(&request)["max_tokens"].as_u64(), request.warnings.len()), (Some(64_000), 1));
 }
 

@@ -8,10 +8,10 @@ use tutti_types::{
     llm::{Completion, Content, Finish},
 };
 
-use super::{MODEL, decode, fixture, gemini, streamed, target, whole};
+use super::{MODEL, adapter, decode, fixture, streamed, target, whole};
 
 fn read(body: &Value) -> Result<Completion, ProviderError> {
-    gemini().completion(body.to_string().as_bytes(), &target(MODEL))
+    adapter().completion(body.to_string().as_bytes(), &target(MODEL))
 }
 
 fn ended(reason: &str, parts: &Value) -> Result<Completion, ProviderError> {
@@ -205,7 +205,7 @@ fn trap_12_an_end_without_a_finish_reason_is_truncated() {
     assert_eq!(decode(&text.as_bytes()[..first.len() + 20]).1.unwrap_err().reason, Reason::Truncated);
     assert_eq!(decode(b"").1.unwrap_err().reason, Reason::Truncated);
     assert!(decode(text.trim_end().as_bytes()).1.is_ok());
-    let mut decoder = gemini().stream(&target(MODEL));
+    let mut decoder = adapter().stream(&target(MODEL));
     decoder.feed(first.as_bytes(), &mut Vec::new()).unwrap();
     assert_eq!(decoder.partial().text(), "Well, ");
 }
@@ -247,7 +247,7 @@ fn an_array_of_chunks_is_an_answer() {
 #[test]
 fn broken_bytes_are_malformed_and_nothing_is_empty() {
     assert_eq!(decode(b"data: {oops\r\n\r\n").1.unwrap_err().reason, Reason::MalformedOutput);
-    let html = gemini().completion(b"<html>", &target(MODEL)).unwrap_err();
+    let html = adapter().completion(b"<html>", &target(MODEL)).unwrap_err();
     assert_eq!(html.reason, Reason::MalformedOutput);
     assert_eq!(read(&json!({"candidates": []})).unwrap_err().reason, Reason::EmptyOutput);
 }

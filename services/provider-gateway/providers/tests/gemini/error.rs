@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tutti_error::Reason;
 
-use super::{fixture, gemini};
+use super::{adapter, fixture};
 
 const NO_HEADER: fn(&str) -> Option<String> = |_| None;
 
@@ -30,7 +30,7 @@ fn trap_14_every_failure_has_its_class() {
         ("504_deadline", Reason::ProviderError, true, None),
     ] {
         let status: u16 = name[..3].parse().unwrap();
-        let error = gemini().error(status, &NO_HEADER, &fixture(&format!("{name}.error.json")));
+        let error = adapter().error(status, &NO_HEADER, &fixture(&format!("{name}.error.json")));
         assert_eq!((error.reason, error.is_retryable(), error.http_status), (reason, retryable, status), "{name}");
         assert_eq!(error.retry_after, retry_after, "{name}");
         assert!(!error.code.is_empty() && !error.message.is_empty(), "{name}");
@@ -40,7 +40,7 @@ fn trap_14_every_failure_has_its_class() {
 #[test]
 fn a_header_says_better_when_to_come_back() {
     let header = |name: &str| (name == "retry-after").then(|| "3".to_owned());
-    let error = gemini().error(429, &header, &fixture("429_per_minute.error.json"));
+    let error = adapter().error(429, &header, &fixture("429_per_minute.error.json"));
     assert_eq!(error.retry_after, Some(Duration::from_secs(3)));
 }
 
@@ -54,7 +54,7 @@ fn only_a_limit_of_zero_is_one() {
         ("limit: 10", Reason::ProviderRateLimited),
     ] {
         let body = format!("{{\"error\":{{\"code\":429,\"status\":\"RESOURCE_EXHAUSTED\",\"message\":\"{words}\"}}}}");
-        assert_eq!(gemini().error(429, &NO_HEADER, body.as_bytes()).reason, reason, "{words}");
+        assert_eq!(adapter().error(429, &NO_HEADER, body.as_bytes()).reason, reason, "{words}");
     }
 }
 
@@ -69,7 +69,7 @@ fn a_body_that_says_nothing_is_classed_by_status() {
         (418, Reason::ProviderRejected),
     ] {
         for body in [b"<html>Bad gateway</html>".as_slice(), b"", b"[]", b"{\"error\":null}"] {
-            let error = gemini().error(status, &NO_HEADER, body);
+            let error = adapter().error(status, &NO_HEADER, body);
             assert_eq!((error.reason, error.http_status), (reason, status));
             assert!(error.message.contains(&status.to_string()));
         }

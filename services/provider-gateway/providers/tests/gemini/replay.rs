@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use tutti_error::Reason;
 use tutti_types::llm::{Completion, Content, Media, MediaSource, Message, Part, ToolCall};
 
-use super::{MODEL, ask, body, gemini, json_of, request, streamed, target, user};
+use super::{MODEL, adapter, ask, body, json_of, request, streamed, target, user};
 
 fn call(id: &str, name: &str) -> ToolCall {
     ToolCall { id: id.into(), name: name.into(), arguments: "{\"x\":1}".into(), state: None }
@@ -131,7 +131,7 @@ fn signatures_on_text_are_replayed_where_they_were() {
 fn a_signed_thought_is_replayed_as_a_thought() {
     let parts = json!([{"text": "hm", "thought": true, "thoughtSignature": "dGg="}, {"text": "yes"}]);
     let body = json!({"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]});
-    let answer = gemini().completion(body.to_string().as_bytes(), &target(MODEL)).unwrap();
+    let answer = adapter().completion(body.to_string().as_bytes(), &target(MODEL)).unwrap();
     assert_eq!(contents(vec![user("a"), of_completion(&answer), user("b")], MODEL)[1]["parts"], parts);
 }
 
@@ -180,7 +180,7 @@ fn files_are_inline_and_text_is_text() {
 fn addresses_of_others_are_unsupported() {
     for url in ["https://example.org/a.png", "http://youtu.be/abc", "https://youtu.be.example.org/"] {
         let generation = ask(vec![show(Content::Image(address(url)))]);
-        let error = gemini().generate(&generation, &target(MODEL), false).unwrap_err();
+        let error = adapter().generate(&generation, &target(MODEL), false).unwrap_err();
         assert_eq!(error.reason, Reason::Unsupported, "{url}");
         assert!(error.message.contains("inline"));
     }
@@ -212,6 +212,6 @@ fn every_conversation_begins_with_the_user() {
     let alone = json_of(&ask(vec![Message::System { parts: vec![Part::text("Say hi.")] }]), MODEL);
     assert_eq!(alone["contents"], json!([{"role": "user", "parts": [{"text": "Say hi."}]}]));
     assert!(alone.get("systemInstruction").is_none());
-    let error = gemini().generate(&ask(vec![user("")]), &target(MODEL), false).unwrap_err();
+    let error = adapter().generate(&ask(vec![user("")]), &target(MODEL), false).unwrap_err();
     assert_eq!(error.reason, Reason::InvalidRequest);
 }

@@ -3,7 +3,7 @@ use tutti_error::Reason;
 use tutti_providers::{Credential, Target};
 use tutti_types::llm::{Effort, Format, Message, Part, Sampling, SchemaFormat, Tool, ToolChoice, ToolMode};
 
-use super::{MODEL, ask, body, gemini, json_of, request, target, user};
+use super::{MODEL, adapter, ask, body, json_of, request, target, user};
 
 fn add_tool() -> Tool {
     Tool {
@@ -49,7 +49,7 @@ fn a_plain_request() {
 
 #[test]
 fn a_stream_is_asked_for_as_events() {
-    let path = |model: &str| gemini().generate(&ask(vec![user("hi")]), &target(model), true).unwrap().path;
+    let path = |model: &str| adapter().generate(&ask(vec![user("hi")]), &target(model), true).unwrap().path;
     assert_eq!(path(MODEL), "/models/gemini-3.8-flash:streamGenerateContent?alt=sse");
     assert_eq!(path("tunedModels/mine"), "/tunedModels/mine:streamGenerateContent?alt=sse");
 }
@@ -57,8 +57,8 @@ fn a_stream_is_asked_for_as_events() {
 #[test]
 fn the_key_is_a_header_and_the_probe_lists_one_model() {
     let credential = Credential { key: Some("AIza"), ..Credential::default() };
-    assert_eq!(gemini().auth(&credential), [("x-goog-api-key", "AIza".to_owned())]);
-    let probe = gemini().probe(&target(MODEL));
+    assert_eq!(adapter().auth(&credential), [("x-goog-api-key", "AIza".to_owned())]);
+    let probe = adapter().probe(&target(MODEL));
     assert_eq!((probe.path.as_str(), probe.body), ("/models?pageSize=1", None));
 }
 
@@ -132,7 +132,7 @@ fn bounds_of_the_format_are_kept() {
         ..Sampling::default()
     };
     let known = Target { max_output_tokens: Some(65_536), ..target(MODEL) };
-    let request = gemini().generate(&generation, &known, false).unwrap();
+    let request = adapter().generate(&generation, &known, false).unwrap();
     assert_eq!(body(&request)["generationConfig"], json!({"maxOutputTokens": 65_536, "seed": 5}));
     assert_eq!(request.warnings.len(), 2);
     let old = json_of(&generation, "gemini-2.0-flash");
@@ -143,7 +143,7 @@ fn bounds_of_the_format_are_kept() {
 
 #[test]
 fn embeddings_go_in_batches() {
-    let request = gemini().embed(&["a".into(), "b".into()], Some(256), &target("gemini-embedding-001")).unwrap();
+    let request = adapter().embed(&["a".into(), "b".into()], Some(256), &target("gemini-embedding-001")).unwrap();
     assert_eq!(request.path, "/models/gemini-embedding-001:batchEmbedContents");
     let one = |text: &str| {
         json!({"model": "models/gemini-embedding-001", "content": {"parts": [{"text": text}]},
@@ -154,7 +154,7 @@ fn embeddings_go_in_batches() {
 
 #[test]
 fn embeddings_are_as_many_as_inputs() {
-    let read = |body: Value, count| gemini().embeddings(body.to_string().as_bytes(), count);
+    let read = |body: Value, count| adapter().embeddings(body.to_string().as_bytes(), count);
     let body = json!({"embeddings": [{"values": [0.5, -1]}, {"values": [0.25, 2]}]});
     let embeddings = read(body.clone(), 2).unwrap();
     assert_eq!(embeddings.vectors, [[0.5, -1.0], [0.25, 2.0]]);
