@@ -21,6 +21,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 pub(crate) struct Admin {
     /// The metrics.
     pub(crate) scrape: Option<Scrape>,
+    /// What the start waits for.
+    pub(crate) readiness: Readiness,
     /// Set once the services have started, with what each depends on.
     started: Arc<OnceLock<Vec<(&'static str, Readiness)>>>,
     /// Cancelled when the process begins to stop.
@@ -39,14 +41,16 @@ impl Admin {
     }
 
     /// What keeps the process from being ready: nothing when it is.
-    fn missing(&self) -> Vec<&'static str> {
+    fn missing(&self) -> Vec<String> {
         if self.stopping.is_cancelled() {
-            return vec!["stopping"];
+            return vec!["stopping".to_owned()];
         }
+        let said = |name: &str, reasons: Vec<String>| [name.to_owned()].into_iter().chain(reasons).collect::<Vec<_>>();
         match self.started.get() {
-            None => vec!["starting"],
+            None => vec![said("starting", self.readiness.reasons()).join(": ")],
             Some(services) => {
-                services.iter().filter(|(_, readiness)| !readiness.is_ready()).map(|(name, _)| *name).collect()
+                let unready = services.iter().filter(|(_, readiness)| !readiness.is_ready());
+                unready.map(|(name, readiness)| said(name, readiness.reasons()).join(": ")).collect()
             }
         }
     }
@@ -91,7 +95,7 @@ async fn ready(State(admin): State<Admin>) -> (StatusCode, String) {
     if missing.is_empty() {
         return (StatusCode::OK, "ready\n".into());
     }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join(", ")))
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join("; ")))
 }
 
 #[cfg(test)]
@@ -114,12 +118,15 @@ mod tests {
     async fn a_process_lives_before_it_is_ready_and_after() {
         let admin = Admin::default();
         assert_eq!(asked(&admin, "/readyz").await, (503, "not ready: starting\n".into()));
+        admin.readiness.lost("ledger store", "away");
+        assert_eq!(asked(&admin, "/readyz").await, (503, "not ready: starting: ledger store: away\n".into()));
         let readiness = Readiness::default();
         admin.started(vec![("tutti.ledger.v1.LedgerService", readiness.clone())]);
         assert_eq!(asked(&admin, "/readyz").await, (200, "ready\n".into()));
-        readiness.lost("postgres", "gone");
-        assert_eq!(asked(&admin, "/readyz").await, (503, "not ready: tutti.ledger.v1.LedgerService\n".into()));
-        readiness.restored("postgres");
+        readiness.lost("ledger store", "gone");
+        let unready = "not ready: tutti.ledger.v1.LedgerService: ledger store: gone\n";
+        assert_eq!(asked(&admin, "/readyz").await, (503, unready.into()));
+        readiness.restored("ledger store");
         admin.stopping();
         assert_eq!(asked(&admin, "/readyz").await, (503, "not ready: stopping\n".into()));
         assert_eq!(asked(&admin, "/livez").await.0, 200);

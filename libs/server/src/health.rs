@@ -37,9 +37,9 @@ impl Health {
     async fn follow_one(&self, name: &str, readiness: &Readiness) {
         let mut changes = readiness.watch();
         loop {
-            let is_ready = changes.borrow_and_update().is_empty();
+            let is_ready = changes.is_ready();
             self.say(name, is_ready).await;
-            if changes.changed().await.is_err() {
+            if !changes.changed().await {
                 break;
             }
         }

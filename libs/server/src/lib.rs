@@ -7,13 +7,13 @@ mod http;
 mod incoming;
 mod observe;
 pub mod process;
-mod readiness;
 mod serve;
 mod services;
 mod tasks;
+mod waiting;
 
 pub use http::{HttpRoutes, WriteError};
-pub use readiness::Readiness;
 pub use serve::{Listening, ServeOptions, bind, serve, serve_http};
 pub use services::Services;
 pub use tasks::Tasks;
+pub use tutti_telemetry::Readiness;

@@ -25,7 +25,7 @@ use tutti_config::{Env, ExposeSecret as _, GeneralConfig, Loader, MeshConfig, Re
 use tutti_error::{Error, Result};
 use tutti_layers::{Callers, MeshSecret, ServerTls, TlsFiles};
 
-use crate::{ServeOptions, Services, bind, observe::Observe, serve, serve_http};
+use crate::{Readiness, ServeOptions, Services, bind, observe::Observe, serve, serve_http, waiting};
 
 /// Exit code of a process that can't start as it is configured (`EX_CONFIG`).
 pub const EXIT_CONFIG: u8 = 78;
@@ -36,7 +36,9 @@ const EXIT_FAILURE: u8 = 1;
 #[derive(Debug, Clone, Copy)]
 pub struct Program {
     name: &'static str,
-    calls: &'static [&'static str],
+    services: &'static [&'static str],
+    /// Empty-handed for the whole mesh, whose services call each other in process.
+    calls: Option<&'static [&'static str]>,
     callers: Callers,
 }
 
@@ -44,12 +46,23 @@ impl Program {
     /// A service below the router: as soon as the services of the mesh can prove themselves, only they may call it.
     /// `calls` are the services it calls, under their names in `[mesh]`.
     pub const fn peer(name: &'static str, calls: &'static [&'static str]) -> Self {
-        Self { name, calls, callers: Callers::Peers }
+        Self { name, services: &[], calls: Some(calls), callers: Callers::Peers }
     }
 
     /// A service that applications call.
     pub const fn door(name: &'static str, calls: &'static [&'static str]) -> Self {
-        Self { name, calls, callers: Callers::Anyone }
+        Self { name, services: &[], calls: Some(calls), callers: Callers::Anyone }
+    }
+
+    /// All services in one process: it calls no others over the network.
+    pub const fn whole(name: &'static str) -> Self {
+        Self { name, services: &[], calls: None, callers: Callers::Anyone }
+    }
+
+    /// Names what it serves (`tutti.ledger.v1.LedgerService`), for those who ask for its health while it waits for its
+    /// store.
+    pub const fn serving(self, services: &'static [&'static str]) -> Self {
+        Self { services, ..self }
     }
 
     /// Nobody can prove anything where there is neither a secret nor a certificate.
@@ -104,6 +117,9 @@ pub struct Context<C> {
     pub mesh: MeshConfig,
     /// All sections, their folders and the environment.
     pub all: tutti_config::Config,
+    /// Where the service says that what it depends on is away, also before it has started: the process is not ready
+    /// meanwhile.
+    pub readiness: Readiness,
     /// The address that is bound already, with its real port.
     pub address: SocketAddr,
 }
@@ -145,22 +161,15 @@ where
     let command = clap::Command::new(program.name).version(env!("CARGO_PKG_VERSION"));
     let matches = Args::augment_args(command).get_matches();
     match Args::from_arg_matches(&matches) {
-        Ok(args) => run_configured(&args, Some(program), read, start),
+        Ok(args) => run_with(&args, program, read, start),
         Err(error) => error.exit(),
     }
 }
 
 /// [`run`] with flags that were read already, for the binary that is the whole mesh.
-pub fn run_with<C, F>(args: &Args, read: impl FnOnce(&Reader) -> C, start: impl FnOnce(Context<C>) -> F) -> ExitCode
-where
-    F: Future<Output = Result<Running>>,
-{
-    run_configured(args, None, read, start)
-}
-
-fn run_configured<C, F>(
+pub fn run_with<C, F>(
     args: &Args,
-    program: Option<Program>,
+    program: Program,
     read: impl FnOnce(&Reader) -> C,
     start: impl FnOnce(Context<C>) -> F,
 ) -> ExitCode
@@ -213,13 +222,13 @@ struct Configured<C> {
     server: ServerConfig,
     general: GeneralConfig,
     mesh: MeshConfig,
-    callers: Callers,
+    program: Program,
     all: tutti_config::Config,
 }
 
 fn configure<C>(
     args: &Args,
-    program: Option<Program>,
+    program: Program,
     env: Env,
     read: impl FnOnce(&Reader) -> C,
 ) -> Result<Configured<C>, Failure> {
@@ -227,28 +236,29 @@ fn configure<C>(
     let reader = all.reader();
     let general = GeneralConfig::read(&reader);
     let server = ServerConfig::read(&reader);
-    let mesh = program.map(|program| MeshConfig::read(&reader, program.calls)).unwrap_or_default();
-    let callers = program.map_or(Callers::Anyone, |program| program.callers(&mesh));
-    let observe = Observe::read(&reader, program.map_or("tutti", |program| program.name), &general, &server);
+    let mesh = program.calls.map(|calls| MeshConfig::read(&reader, calls)).unwrap_or_default();
+    let observe = Observe::read(&reader, program.name, &general, &server);
     let config = read(&reader);
     if general.log_file.is_some() {
         reader.warn("general.log_file is accepted but has no effect yet: logs go to standard error");
     }
     let warnings = reader.finish().map_err(Failure::config)?;
-    check_bind(server.listen, callers == Callers::Peers, server.allow_insecure_bind).map_err(Failure::config)?;
+    let only_peers = program.callers(&mesh) == Callers::Peers;
+    check_bind(server.listen, only_peers, server.allow_insecure_bind).map_err(Failure::config)?;
     if let Some(address) = server.http_listen {
         check_bind(address, false, server.allow_insecure_bind).map_err(Failure::config)?;
     }
     if let Some(address) = server.admin_listen {
-        check_bind(address, false, server.allow_insecure_bind).map_err(Failure::config)?;
+        // It tells nothing secret: where the mesh can tell its own from strangers, the network is taken to be the mesh's.
+        check_bind(address, mesh.proves_peers(), server.allow_insecure_bind).map_err(Failure::config)?;
     }
-    Ok(Configured { observe, warnings, config, server, general, mesh, callers, all })
+    Ok(Configured { observe, warnings, config, server, general, mesh, program, all })
 }
 
 impl<C> Configured<C> {
     /// How to serve. Files that can't be used for TLS are a mistake of the configuration.
     fn serve_options(&self) -> Result<ServeOptions, Failure> {
-        let Self { server, mesh, .. } = self;
+        let Self { server, mesh, program, .. } = self;
         let own = server.tls.as_ref().or(mesh.tls.as_ref().map(|tls| &tls.own));
         let ca = mesh.tls.as_ref().map(|tls| tls.ca.clone());
         let files = own.map(|own| TlsFiles { cert: own.cert.clone(), key: own.key.clone(), ca });
@@ -257,7 +267,7 @@ impl<C> Configured<C> {
             grace: server.shutdown_grace,
             max_concurrent_calls: server.max_concurrent_calls,
             max_connection_age: server.max_connection_age,
-            callers: self.callers,
+            callers: program.callers(mesh),
             secret: MeshSecret::new(mesh.secret.iter().map(|key| key.expose_secret())),
             tls: files.map(ServerTls::new).transpose().map_err(Failure::config)?,
         })
@@ -269,7 +279,7 @@ impl<C> Configured<C> {
     {
         let options = self.serve_options()?;
         let grace = options.grace;
-        let Self { observe, warnings, config, server, general, mesh, all, .. } = self;
+        let Self { observe, warnings, config, server, general, mesh, program, all } = self;
         let observed = observe.start().await?;
         for warning in warnings {
             tracing::warn!("{warning}");
@@ -278,9 +288,12 @@ impl<C> Configured<C> {
         let listening = bind(server.listen).await?;
         let address = listening.address;
         let http_listen = server.http_listen;
-        // Starting may wait, for instance for a store: a signal ends that too.
+        let readiness = observed.admin.readiness.clone();
+        let context = Context { config, server, general, mesh, all, readiness: readiness.clone(), address };
+        // Starting may wait, for instance for a store: probes are answered meanwhile, and a signal ends that too.
         let Running { mut services, stop } = tokio::select! {
-            started = start(Context { config, server, general, mesh, all, address }) => started?,
+            started = start(context) => started?,
+            never = waiting::serve(&listening, program.services, options.clone(), &readiness) => match never? {},
             () = signals.next() => return Ok(()),
         };
         let door = match http_listen.filter(|_| services.has_http()) {
@@ -341,6 +354,8 @@ impl Signals {
 mod tests {
     use super::*;
 
+    const WHOLE: Program = Program::whole("tutti");
+
     fn args(dir: &std::path::Path, config: &str) -> Args {
         std::fs::write(dir.join("config.toml"), config).unwrap();
         Args {
@@ -353,7 +368,7 @@ mod tests {
     }
 
     fn refusal(args: &Args) -> Failure {
-        configure(args, None, Env::default(), |_| ()).err().unwrap()
+        configure(args, WHOLE, Env::default(), |_| ()).err().unwrap()
     }
 
     #[test]
@@ -373,7 +388,7 @@ mod tests {
         args.listen = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
         assert_eq!(refusal(&args).code, EXIT_CONFIG);
         args.allow_insecure_bind = true;
-        assert!(configure(&args, None, Env::default(), |_| ()).is_ok());
+        assert!(configure(&args, WHOLE, Env::default(), |_| ()).is_ok());
     }
 
     #[test]
@@ -382,17 +397,33 @@ mod tests {
         let mut args = args(dir.path(), "[mesh]\nsecret_file = \"mesh.key\"\n");
         std::fs::write(dir.path().join("mesh.key"), "0123456789abcdef").unwrap();
         args.listen = Some(SocketAddr::from(([0, 0, 0, 0], 0)));
-        let configure = |program| configure(&args, Some(program), Env::default(), |_| ());
+        let configure = |program| configure(&args, program, Env::default(), |_| ());
         let below = configure(Program::peer("usage-ledger", &[])).ok().unwrap().serve_options().ok().unwrap();
         assert_eq!((below.callers, below.secret.is_some()), (Callers::Peers, true));
         assert_eq!(configure(Program::door("router", &[])).err().unwrap().code, EXIT_CONFIG);
     }
 
     #[test]
+    fn metrics_and_probes_may_be_public_where_peers_prove_themselves() {
+        let dir = tempfile::tempdir().unwrap();
+        let public = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut args = args(dir.path(), "");
+        args.admin_listen = Some(public);
+        assert!(refusal(&args).message.contains("refusing to listen on 0.0.0.0:0"));
+        std::fs::write(dir.path().join("mesh.key"), "0123456789abcdef").unwrap();
+        std::fs::write(dir.path().join("config.toml"), "[mesh]\nsecret_file = \"mesh.key\"\n").unwrap();
+        for program in [Program::peer("usage-ledger", &[]), Program::door("router", &[])] {
+            assert!(configure(&args, program, Env::default(), |_| ()).is_ok(), "{}", program.name);
+        }
+        std::fs::write(dir.path().join("config.toml"), "[server]\nallow_insecure_bind = true\n").unwrap();
+        assert!(configure(&args, WHOLE, Env::default(), |_| ()).is_ok());
+    }
+
+    #[test]
     fn flags_win_over_files() {
         let dir = tempfile::tempdir().unwrap();
         let args = args(dir.path(), "[server]\nlisten = \"127.0.0.1:9\"\ndata_dir = \"/elsewhere\"\n");
-        let configured = configure(&args, None, Env::default(), |_| ()).ok().unwrap();
+        let configured = configure(&args, WHOLE, Env::default(), |_| ()).ok().unwrap();
         assert_eq!(configured.server.listen.port(), 0);
         assert_eq!(configured.server.data_dir, dir.path().join("data"));
     }
@@ -400,7 +431,7 @@ mod tests {
     #[tokio::test]
     async fn a_service_that_cannot_start_says_why() {
         let dir = tempfile::tempdir().unwrap();
-        let configured = configure(&args(dir.path(), ""), None, Env::default(), |_| ()).ok().unwrap();
+        let configured = configure(&args(dir.path(), ""), WHOLE, Env::default(), |_| ()).ok().unwrap();
         let start = async |_| Err(Error::new(tutti_error::Reason::StoreUnavailable, "the disk is full"));
         let failure = configured.run(start, Signals::install().unwrap()).await.unwrap_err();
         assert_eq!((failure.code, failure.message.as_str()), (EXIT_FAILURE, "the disk is full"));

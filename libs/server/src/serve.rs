@@ -1,6 +1,6 @@
 //! The listener: bind early, serve with health and reflection, drain within a grace period.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, os::fd::AsFd as _, time::Duration};
 
 use rand::RngExt as _;
 use tokio::net::TcpListener;
@@ -58,6 +58,17 @@ pub struct Listening {
     pub address: SocketAddr,
 }
 
+impl Listening {
+    /// The same port once more, for who serves before.
+    pub(crate) fn again(&self) -> Result<Self> {
+        let again = || {
+            let listener = std::net::TcpListener::from(self.listener.as_fd().try_clone_to_owned()?);
+            TcpListener::from_std(listener)
+        };
+        Ok(Self { listener: again().map_err(Error::internal)?, address: self.address })
+    }
+}
+
 /// Binds before any serious work, so that a taken port is known at once.
 ///
 /// # Errors
@@ -108,7 +119,7 @@ pub async fn serve_http(
 }
 
 /// Serves until `draining` ends and the running calls too, and no longer than the grace period after `shutdown`.
-async fn run(
+pub(crate) async fn run(
     mut transport: Server,
     listening: Listening,
     network: axum::Router,
@@ -126,7 +137,7 @@ async fn run(
     }
 }
 
-fn transport(max_connection_age: Duration) -> Server {
+pub(crate) fn transport(max_connection_age: Duration) -> Server {
     // Replicas that started together don't lose their connections together.
     let age = max_connection_age.mul_f64(rand::rng().random_range(0.9..1.1));
     Server::builder()

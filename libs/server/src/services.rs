@@ -4,13 +4,17 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::response::IntoResponse;
 use http::Request;
-use tonic::{body::Body, server::NamedService};
+use tonic::{Status, body::Body, server::NamedService};
 use tower::Service;
+use tutti_error::Error;
 use tutti_layers::{
     AuthLayer, CallLayer, DeadlineLayer, LogLayer, MetricsLayer, ShedLayer, TraceLayer, TypedErrorsLayer,
 };
 
 use crate::{HttpRoutes, Readiness};
+
+/// How the content type of a gRPC call begins.
+const GRPC: &[u8] = b"application/grpc";
 
 /// Services by name. One process serves one group (`router`) or several merged (`tutti up`).
 #[derive(Clone, Default, Debug)]
@@ -95,6 +99,19 @@ impl Services {
     pub fn stack(self, default_timeout: Duration) -> axum::Router {
         let grpc = outer(self.router.fallback(unimplemented).layer(CallLayer), default_timeout);
         beside(grpc, self.http.map(|http| http.stack(default_timeout, None)))
+    }
+
+    /// These services as they are, and a refusal of all others, for plain HTTP too.
+    pub(crate) fn refusing_others(self, why: impl Fn() -> Error + Clone + Send + Sync + 'static) -> axum::Router {
+        let refuse = async move |headers: http::HeaderMap| {
+            let is_grpc = headers.get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(GRPC));
+            match is_grpc {
+                true => Status::from(why()).into_http(),
+                false => (http::StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", why())).into_response(),
+            }
+        };
+        // Refusals take no time.
+        outer(self.router.fallback(refuse), Duration::from_secs(1))
     }
 
     /// The standard stack for callers over the network, with two layers more, between typed errors and call:

@@ -3,6 +3,7 @@
 //! SQL itself stands only in the services' `store/` folders; this crate opens, migrates, verifies, retries and closes,
 //! and keeps leases.
 
+mod away;
 mod lease;
 mod postgres;
 mod retry;

@@ -7,6 +7,7 @@ mod content;
 mod log;
 mod metrics;
 mod otlp;
+mod readiness;
 mod trace;
 
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub use log::LogFormat;
 pub use metrics::{Metrics, Scrape};
 pub use opentelemetry::{Array, StringValue, Value};
 use opentelemetry_sdk::trace::SdkTracerProvider;
+pub use readiness::{Changes, Readiness};
 pub use trace::{Current, TraceContext, child, current, is_exporting, resume, server, set, set_error, set_request_id};
 use tracing_subscriber::{
     EnvFilter, Layer as _,

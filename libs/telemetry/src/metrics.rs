@@ -37,6 +37,8 @@ impl Metrics {
     pub const SPOOL: &str = "tutti_spool_length";
     /// Failures of a store, by `operation`.
     pub const STORE_ERRORS: &str = "tutti_store_errors_total";
+    /// 0 while what the process depends on can't be reached, 1 when it is back, by `dependency`.
+    pub const DEPENDENCY_UP: &str = "tutti_dependency_up";
 
     /// Starts to record. `None` when this process has a recorder already.
     pub fn install() -> Option<Scrape> {
@@ -101,6 +103,7 @@ fn describe() {
     describe_histogram!(Metrics::BATCH, "Changes of one transaction of the ledger");
     describe_gauge!(Metrics::SPOOL, "Settlements on disk that wait for the ledger");
     describe_counter!(Metrics::STORE_ERRORS, "Failures of a store, by operation");
+    describe_gauge!(Metrics::DEPENDENCY_UP, "0 while a dependency can't be reached, 1 when it is back");
 }
 
 #[cfg(test)]

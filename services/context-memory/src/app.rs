@@ -11,7 +11,7 @@ use tutti_config::StorageConfig;
 use tutti_error::Result;
 use tutti_layers::MAX_MESSAGE_BYTES;
 use tutti_proto::memory::v1::session_service_server::SessionServiceServer;
-use tutti_server::{Services, Tasks};
+use tutti_server::{Readiness, Services, Tasks};
 use tutti_types::time;
 
 use crate::{
@@ -30,6 +30,7 @@ pub struct App {
     config: Config,
     store: Arc<dyn Store>,
     tasks: Tasks,
+    readiness: Readiness,
 }
 
 impl std::fmt::Debug for App {
@@ -39,32 +40,32 @@ impl std::fmt::Debug for App {
 }
 
 impl App {
-    /// Opens the store, in the data folder or in Postgres, which it waits for. Turns that nobody will close are marked as incomplete: with an embedded router
-    /// all that are open, else those of a certain age.
+    /// Opens the store, in the data folder or in Postgres, which it waits for; `readiness` knows when it is away, now
+    /// and later. Turns that nobody will close are marked as incomplete: with an embedded router all that are open, else
+    /// those of a certain age.
     ///
     /// # Errors
     /// STORE_UNAVAILABLE when the folder is in use, can't be written, or holds a newer schema, and when the database
     /// refuses us or does not hold the schema that this version knows.
-    pub async fn start(config: Config, data_dir: &Path) -> Result<Self> {
+    pub async fn start(config: Config, data_dir: &Path, readiness: &Readiness) -> Result<Self> {
         let (store, shared): (Arc<dyn Store>, bool) = match &config.storage {
             StorageConfig::Sqlite => (Arc::new(SqliteStore::open(data_dir).await?), false),
-            StorageConfig::Postgres(postgres) => (Arc::new(PostgresStore::open(postgres).await?), true),
+            StorageConfig::Postgres(postgres) => (Arc::new(PostgresStore::open(postgres, readiness).await?), true),
         };
         // What other processes share may have turns of theirs.
         close_abandoned(&*store, if config.embedded && !shared { Duration::ZERO } else { ABANDONED }).await?;
         let tasks = Tasks::default();
         tasks.spawn(keep_closing(Arc::clone(&store), tasks.stopping().clone()));
-        Ok(Self { config, store, tasks })
+        Ok(Self { config, store, tasks, readiness: readiness.clone() })
     }
 
     /// The generated servers.
     pub fn services(&self) -> Services {
         let sessions = Sessions { store: Arc::clone(&self.store), caps: self.config.caps };
-        Services::default().with(
-            SessionServiceServer::new(sessions)
-                .max_decoding_message_size(MAX_MESSAGE_BYTES)
-                .max_encoding_message_size(MAX_MESSAGE_BYTES),
-        )
+        let server = SessionServiceServer::new(sessions)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        Services::default().with(server).ready_when(&self.readiness)
     }
 
     /// Closes the store, at most within `grace`.

@@ -16,6 +16,7 @@ use tutti_proto::{
         ResetContextRequest, TurnState, session_service_client::SessionServiceClient,
     },
 };
+use tutti_server::Readiness;
 
 struct Memory {
     client: SessionServiceClient<Channel>,
@@ -30,7 +31,7 @@ async fn memory() -> Memory {
     let reader = config.reader();
     let config = Config::read(&reader);
     reader.finish().unwrap();
-    let app = App::start(config, dir.path()).await.unwrap();
+    let app = App::start(config, dir.path(), &Readiness::default()).await.unwrap();
     let channel = Channel::in_process(app.services().stack(Duration::from_secs(5)));
     Memory { client: SessionServiceClient::new(channel), _app: app, _dir: dir }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use tutti_config::StorageConfig;
 use tutti_error::{Error, Result};
-use tutti_server::{Services, Tasks};
+use tutti_server::{Readiness, Services, Tasks};
 use tutti_types::time;
 
 use crate::{
@@ -32,14 +32,16 @@ pub struct App {
     registry: Arc<Registry>,
     store: Arc<dyn AuditStore>,
     tasks: Tasks,
+    readiness: Readiness,
 }
 
 impl App {
-    /// Opens the books and the workspaces.
+    /// Opens the books and the workspaces. Waits for a Postgres that is away; `readiness` knows when it is, now and
+    /// later.
     ///
     /// # Errors
     /// STORE_UNAVAILABLE; WORKSPACE_UNAVAILABLE when a configured folder can't be opened.
-    pub async fn start(config: Config, data_dir: &Path) -> Result<Self> {
+    pub async fn start(config: Config, data_dir: &Path, readiness: &Readiness) -> Result<Self> {
         let registry = Arc::new(Registry::built_in(&config)?);
         for entry in registry.all() {
             if entry.definition.category == Category::Execute && entry.disabled_because.is_none() {
@@ -53,7 +55,7 @@ impl App {
         // The store first: it makes the data folder for the owner alone.
         let store: Arc<dyn AuditStore> = match &config.storage {
             StorageConfig::Sqlite => Arc::new(SqliteStore::open(data_dir).await?),
-            StorageConfig::Postgres(postgres) => Arc::new(PostgresStore::open(postgres).await?),
+            StorageConfig::Postgres(postgres) => Arc::new(PostgresStore::open(postgres, readiness).await?),
         };
         let (configured, data_dir) = (config.workspaces.clone(), data_dir.to_owned());
         let opening = tokio::task::spawn_blocking(move || Workspaces::open(&configured, &data_dir));
@@ -61,12 +63,12 @@ impl App {
         let tasks = Tasks::default();
         tasks.spawn(purge(store.clone(), tasks.clone()));
         let engine = Engine::new(config, registry.clone(), workspaces, store.clone(), tasks.clone());
-        Ok(Self { engine: Arc::new(engine), registry, store, tasks })
+        Ok(Self { engine: Arc::new(engine), registry, store, tasks, readiness: readiness.clone() })
     }
 
     /// The gRPC services.
     pub fn services(&self) -> Services {
-        grpc::services(&self.engine, &self.registry, &self.store)
+        grpc::services(&self.engine, &self.registry, &self.store).ready_when(&self.readiness)
     }
 
     /// Ends running calls, with all they started, and closes the books. Takes at most `grace`, and what the books need.

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use tutti_client::Channel;
 use tutti_config::Reader;
 use tutti_error::Result;
-use tutti_server::Services;
+use tutti_server::{Readiness, Services};
 use tutti_types::Deadline;
 
 /// What a service gets at least to end.
@@ -46,12 +46,17 @@ pub(crate) struct Mesh {
 
 impl Mesh {
     /// Starts them in the order of their calls: who is called comes first.
-    pub(crate) async fn start(config: MeshConfig, data_dir: &Path, default_timeout: Duration) -> Result<Self> {
+    pub(crate) async fn start(
+        config: MeshConfig,
+        data_dir: &Path,
+        default_timeout: Duration,
+        readiness: &Readiness,
+    ) -> Result<Self> {
         let channel = |services: Services| Channel::in_process(services.stack(default_timeout));
-        let ledger = usage_ledger::App::start(config.ledger, data_dir).await?;
+        let ledger = usage_ledger::App::start(config.ledger, data_dir, readiness).await?;
         let gateway = provider_gateway::App::start(config.gateway, data_dir, channel(ledger.services())).await?;
-        let memory = context_memory::App::start(config.memory, data_dir).await?;
-        let sandbox = tool_sandbox::App::start(config.sandbox, data_dir).await?;
+        let memory = context_memory::App::start(config.memory, data_dir, readiness).await?;
+        let sandbox = tool_sandbox::App::start(config.sandbox, data_dir, readiness).await?;
         let peers = router::Peers {
             gateway: channel(gateway.services()),
             memory: channel(memory.services()),

@@ -5,7 +5,14 @@ use std::{io::Write as _, net::SocketAddr, process::ExitCode, time::Duration};
 use tokio::net::TcpStream;
 use tutti_config::{BackendConfig, BackendsConfig, Env, ProviderKind, write_starter_files};
 use tutti_error::{Error, Result};
-use tutti_server::process::{self, Args, Context, EXIT_CONFIG, Running};
+use tutti_proto::{
+    gateway::v1::gateway_service_server,
+    ledger::v1::ledger_service_server,
+    memory::v1::session_service_server,
+    router::v1::{persona_service_server, router_service_server},
+    sandbox::v1::{audit_service_server, tool_service_server},
+};
+use tutti_server::process::{self, Args, Context, EXIT_CONFIG, Program, Running};
 use tutti_simulator::{SimConfig, SimHandle, Simulator};
 
 use crate::{
@@ -22,6 +29,17 @@ const SIMULATOR: &str = "simulator";
 /// What the simulator calls its usual model.
 const SIMULATED_MODEL: &str = "sim-echo";
 
+/// Everything that the mesh serves, for those who ask while it waits for its store.
+const PROGRAM: Program = Program::whole("tutti").serving(&[
+    router_service_server::SERVICE_NAME,
+    persona_service_server::SERVICE_NAME,
+    gateway_service_server::SERVICE_NAME,
+    session_service_server::SERVICE_NAME,
+    tool_service_server::SERVICE_NAME,
+    audit_service_server::SERVICE_NAME,
+    ledger_service_server::SERVICE_NAME,
+]);
+
 /// Runs until a signal ends it.
 pub(crate) fn run(args: &Args) -> ExitCode {
     if let Err(problem) = first_run(args) {
@@ -29,7 +47,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         let _ = writeln!(std::io::stderr(), "{problem}");
         return ExitCode::from(EXIT_CONFIG);
     }
-    process::run_with(args, MeshConfig::read, start)
+    process::run_with(args, PROGRAM, MeshConfig::read, start)
 }
 
 /// Makes the configuration folder with its commented starter files, when there is none.
@@ -47,9 +65,9 @@ fn first_run(args: &Args) -> Result<(), String> {
 async fn start(context: Context<MeshConfig>) -> Result<Running> {
     // One TLS provider a process, chosen by its main. An error says that there is one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let Context { mut config, server, address, .. } = context;
+    let Context { mut config, server, address, readiness, .. } = context;
     let simulator = choose_backends(&mut config.gateway).await?;
-    let mesh = Mesh::start(config, &server.data_dir, server.request_timeout).await?;
+    let mesh = Mesh::start(config, &server.data_dir, server.request_timeout, &readiness).await?;
     summary::print(&mesh, address, &server.data_dir).await?;
     let services = mesh.services();
     Ok(Running::new(services, async move |grace| {

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::MissedTickBehavior;
 use tutti_config::StorageConfig;
 use tutti_error::Result;
-use tutti_server::{Services, Tasks};
+use tutti_server::{Readiness, Services, Tasks};
 use tutti_types::time::unix_micros;
 
 use crate::{
@@ -26,19 +26,21 @@ pub struct App {
     store: Arc<dyn Store>,
     writer: GroupCommit,
     tasks: Tasks,
+    readiness: Readiness,
 }
 
 impl App {
-    /// Opens the books, in `<data_dir>/ledger.db` or Postgres, and starts. Waits for a Postgres that is away.
+    /// Opens the books, in `<data_dir>/ledger.db` or Postgres, and starts. Waits for a Postgres that is away; `readiness` knows
+    /// when it is, now and later.
     ///
     /// # Errors
     /// STORE_UNAVAILABLE when the folder or the database can't be used; the message says why.
-    pub async fn start(config: Config, data_dir: &Path) -> Result<Self> {
+    pub async fn start(config: Config, data_dir: &Path, readiness: &Readiness) -> Result<Self> {
         let store: Arc<dyn Store> = match &config.storage {
             StorageConfig::Sqlite => Arc::new(SqliteStore::open(data_dir).await?),
-            StorageConfig::Postgres(postgres) => Arc::new(PostgresStore::open(postgres).await?),
+            StorageConfig::Postgres(postgres) => Arc::new(PostgresStore::open(postgres, readiness).await?),
         };
-        Ok(Self::with_store(&config, store))
+        Ok(Self { readiness: readiness.clone(), ..Self::with_store(&config, store) })
     }
 
     /// Starts on a store that is open.
@@ -46,12 +48,12 @@ impl App {
         let tasks = Tasks::default();
         let writer = GroupCommit::start(Arc::clone(&store), config.limits, &tasks);
         tasks.spawn(expire(Arc::clone(&store), config.expiry_interval, tasks.stopping().clone()));
-        Self { store, writer, tasks }
+        Self { store, writer, tasks, readiness: Readiness::default() }
     }
 
     /// `tutti.ledger.v1.LedgerService`.
     pub fn services(&self) -> Services {
-        grpc::services(Arc::clone(&self.store), self.writer.clone())
+        grpc::services(Arc::clone(&self.store), self.writer.clone()).ready_when(&self.readiness)
     }
 
     /// What the group commit wrote so far.

@@ -125,6 +125,7 @@ impl Leases for PostgresLeases {
 mod tests {
     use sqlx::migrate::Migrator;
     use tutti_config::PostgresConfig;
+    use tutti_telemetry::Readiness;
     use tutti_testkit::TestPostgres;
 
     use super::*;
@@ -137,7 +138,7 @@ mod tests {
         let schema = Schema::new("leasing", &MIGRATIONS);
         schema.migrate(&config).await.unwrap();
         let leases = async || {
-            let database = Postgres::connect_waiting(&config, &schema).await.unwrap();
+            let database = Postgres::connect_waiting(&config, &schema, &Readiness::default()).await.unwrap();
             PostgresLeases::new(database, &schema)
         };
         (leases().await, leases().await, ())

@@ -193,6 +193,7 @@ mod sqlite {
 /// And what replicas do to each other; SQLite has one process only.
 mod postgres {
     use tutti_config::PostgresConfig;
+    use tutti_server::Readiness;
     use tutti_testkit::TestPostgres;
 
     use super::{Role, Store as _, TurnState, append, message, scope};
@@ -205,7 +206,7 @@ mod postgres {
     }
 
     async fn open() -> (PostgresStore, ()) {
-        (PostgresStore::open(&database().await).await.unwrap(), ())
+        (PostgresStore::open(&database().await, &Readiness::default()).await.unwrap(), ())
     }
 
     super::suite!(open);
@@ -213,7 +214,10 @@ mod postgres {
     #[tokio::test]
     async fn replicas_append_to_one_session_without_gaps_or_doubles() {
         let config = database().await;
-        let (one, other) = (PostgresStore::open(&config).await.unwrap(), PostgresStore::open(&config).await.unwrap());
+        let (one, other) = (
+            PostgresStore::open(&config, &Readiness::default()).await.unwrap(),
+            PostgresStore::open(&config, &Readiness::default()).await.unwrap(),
+        );
         // Twenty turns at once, each append twice, once over either replica.
         let turns: Vec<_> = (0..20)
             .map(|n| {
@@ -245,7 +249,7 @@ mod postgres {
     #[tokio::test]
     async fn it_works_behind_a_pgbouncer() {
         let config = PostgresConfig { pgbouncer: true, ..database().await };
-        let store = PostgresStore::open(&config).await.unwrap();
+        let store = PostgresStore::open(&config, &Readiness::default()).await.unwrap();
         super::turn(&store, "one", "claude").await;
         assert_eq!(super::seen(&store, &super::query("claude", false)).await, ["one?", "one!"]);
         store.reset(&scope("a"), "s", "").await.unwrap();

@@ -22,6 +22,7 @@ use tutti_proto::{
     llm::v1::{Message, Role},
     memory::v1::{HistoryEntry, Session, TurnState, history_entry::Kind},
 };
+use tutti_server::Readiness;
 use tutti_store::{Failure, Postgres, Schema, retry};
 use tutti_types::{Scope, time};
 
@@ -39,12 +40,12 @@ pub fn schema() -> Schema {
 pub(crate) struct PostgresStore(Postgres);
 
 impl PostgresStore {
-    /// Opens the sessions, waiting for the database if it is away.
+    /// Opens the sessions, waiting for the database if it is away; `readiness` knows when it is.
     ///
     /// # Errors
     /// STORE_UNAVAILABLE; the message says why, and names `tutti migrate` when that is what is missing.
-    pub(crate) async fn open(config: &PostgresConfig) -> Result<Self> {
-        Postgres::connect_waiting(config, &schema()).await.map(Self)
+    pub(crate) async fn open(config: &PostgresConfig, readiness: &Readiness) -> Result<Self> {
+        Postgres::connect_waiting(config, &schema(), readiness).await.map(Self)
     }
 
     /// A statement, prepared where it may be.

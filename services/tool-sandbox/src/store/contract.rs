@@ -7,6 +7,7 @@ use tutti_proto::llm::v1::Attribution;
 use tutti_types::Scope;
 
 use tutti_config::PostgresConfig;
+use tutti_server::Readiness;
 use tutti_testkit::TestPostgres;
 
 use super::{AuditStore, Begun, PostgresStore, SqliteStore, schema};
@@ -278,18 +279,18 @@ async fn database() -> (String, PostgresConfig) {
 #[tokio::test]
 async fn postgres_keeps_the_contract() {
     let (_, config) = database().await;
-    let store = PostgresStore::open(&config).await.unwrap();
+    let store = PostgresStore::open(&config, &Readiness::default()).await.unwrap();
     all_behaviours(&store).await;
     store.close().await;
     // And behind a pgbouncer.
     let config = PostgresConfig { pgbouncer: true, ..database().await.1 };
-    all_behaviours(&PostgresStore::open(&config).await.unwrap()).await;
+    all_behaviours(&PostgresStore::open(&config, &Readiness::default()).await.unwrap()).await;
 }
 
 #[tokio::test]
 async fn postgres_finds_tampering_and_refuses_changes() {
     let (name, config) = database().await;
-    let store = PostgresStore::open(&config).await.unwrap();
+    let store = PostgresStore::open(&config, &Readiness::default()).await.unwrap();
     let change = |sql: &str| TestPostgres::shared().sql(&name, &format!("SET search_path = sandbox; {sql}"));
     for table in ["tool_calls", "tool_call_endings"] {
         for refused in [
@@ -309,7 +310,10 @@ async fn postgres_finds_tampering_and_refuses_changes() {
 #[tokio::test]
 async fn a_replica_waits_for_what_another_one_runs() {
     let (name, config) = database().await;
-    let (one, other) = (PostgresStore::open(&config).await.unwrap(), PostgresStore::open(&config).await.unwrap());
+    let (one, other) = (
+        PostgresStore::open(&config, &Readiness::default()).await.unwrap(),
+        PostgresStore::open(&config, &Readiness::default()).await.unwrap(),
+    );
     let scope = scope("replicas");
     let seq = begin(&one, &scope, &record("bash", 1), Some(&claim("k"))).await;
     let Begun::Taken(taken) = other.begin(&scope, &record("bash", 1), Some(&claim("k")), None).await.unwrap() else {
@@ -329,7 +333,10 @@ async fn a_replica_waits_for_what_another_one_runs() {
 #[tokio::test]
 async fn replicas_share_one_chain_and_claim_a_key_once() {
     let (_, config) = database().await;
-    let (one, other) = (PostgresStore::open(&config).await.unwrap(), PostgresStore::open(&config).await.unwrap());
+    let (one, other) = (
+        PostgresStore::open(&config, &Readiness::default()).await.unwrap(),
+        PostgresStore::open(&config, &Readiness::default()).await.unwrap(),
+    );
     let scope = scope("replicas");
     let calls = (0..40).map(|n| {
         let store = if n % 2 == 0 { &one } else { &other };
@@ -344,7 +351,7 @@ async fn replicas_share_one_chain_and_claim_a_key_once() {
 #[tokio::test]
 async fn texts_that_postgres_cannot_keep_are_kept_readable() {
     let (_, config) = database().await;
-    let store = PostgresStore::open(&config).await.unwrap();
+    let store = PostgresStore::open(&config, &Readiness::default()).await.unwrap();
     let scope = scope("nul");
     let seq = begin(&store, &scope, &NewRecord { tool_call_id: "a\0b".into(), ..record("bash", 1) }, None).await;
     store.finish(&scope, seq, &Ending { error: "no file \0".into(), ..ending() }, None).await.unwrap();

@@ -20,6 +20,7 @@ use sqlx::{
 use tokio::task::{AbortHandle, JoinSet};
 use tutti_config::PostgresConfig;
 use tutti_error::{Error, Result};
+use tutti_server::Readiness;
 use tutti_store::{Failure, Leases as _, Postgres, PostgresLeases, Schema, retry};
 use tutti_types::{RequestId, Scope};
 
@@ -70,13 +71,13 @@ impl Pulse {
 }
 
 impl PostgresStore {
-    /// Opens the books, waiting for the database if it is away.
+    /// Opens the books, waiting for the database if it is away; `readiness` knows when it is.
     ///
     /// # Errors
     /// STORE_UNAVAILABLE; the message says why, and names `tutti migrate` when that is what is missing.
-    pub(crate) async fn open(config: &PostgresConfig) -> Result<Self> {
+    pub(crate) async fn open(config: &PostgresConfig, readiness: &Readiness) -> Result<Self> {
         let schema = schema();
-        let database = Postgres::connect_waiting(config, &schema).await?;
+        let database = Postgres::connect_waiting(config, &schema, readiness).await?;
         let leases = PostgresLeases::new(database.clone(), &schema);
         let replica = RequestId::generate().to_string();
         leases.acquire("", &replica, &replica, LIFE).await?;

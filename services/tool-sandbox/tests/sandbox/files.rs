@@ -5,6 +5,7 @@ use std::{os::unix::fs::symlink, time::Duration};
 use tonic::Code;
 use tutti_error::Reason;
 use tutti_proto::sandbox::v1::PermissionDecision;
+use tutti_server::Readiness;
 
 use crate::support::{Sandbox, assert_status, call, config};
 
@@ -111,7 +112,7 @@ async fn workspaces_are_apart() {
 async fn a_workspace_that_is_not_there_is_told_at_start() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), "[tools.workspaces]\ngone = \"/nowhere/at/all\"\n").unwrap();
-    let error = tool_sandbox::App::start(config, &dir.path().join("data")).await.unwrap_err();
+    let error = tool_sandbox::App::start(config, &dir.path().join("data"), &Readiness::default()).await.unwrap_err();
     assert_eq!(error.reason(), Reason::WorkspaceUnavailable);
     assert!(error.message().contains("/nowhere/at/all of workspace \"gone\""), "{error}");
 }

@@ -20,6 +20,7 @@ use tutti_proto::{
         audit_service_client::AuditServiceClient, execute_response::Event, tool_service_client::ToolServiceClient,
     },
 };
+use tutti_server::Readiness;
 use tutti_types::{Deadline, Scope};
 
 /// Long enough for anything that a test does.
@@ -39,7 +40,9 @@ impl Sandbox {
     }
 
     async fn over(dir: TempDir, tools: &str) -> Self {
-        let app = App::start(config(dir.path(), tools).unwrap(), &dir.path().join("data")).await.unwrap();
+        let app = App::start(config(dir.path(), tools).unwrap(), &dir.path().join("data"), &Readiness::default())
+            .await
+            .unwrap();
         let channel = Channel::in_process(app.services().stack(LONG));
         let tools = ToolServiceClient::new(channel.clone()).max_decoding_message_size(tutti_layers::MAX_MESSAGE_BYTES);
         Self { app: Some(app), tools, audit: AuditServiceClient::new(channel), dir }

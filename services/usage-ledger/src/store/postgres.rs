@@ -17,6 +17,7 @@ use serde::Serialize;
 use sqlx::{Postgres as Db, migrate::Migrator, types::Json};
 use tutti_config::PostgresConfig;
 use tutti_error::Result;
+use tutti_server::Readiness;
 use tutti_store::{Failure, Postgres, Schema, retry, within};
 use tutti_types::{AttemptId, Scope};
 
@@ -48,12 +49,12 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens the books, waiting for the database if it is away.
+    /// Opens the books, waiting for the database if it is away; `readiness` knows when it is.
     ///
     /// # Errors
     /// STORE_UNAVAILABLE; the message says why, and names `tutti migrate` when that is what is missing.
-    pub async fn open(config: &PostgresConfig) -> Result<Self> {
-        Ok(Self { database: Postgres::connect_waiting(config, &schema()).await? })
+    pub async fn open(config: &PostgresConfig, readiness: &Readiness) -> Result<Self> {
+        Ok(Self { database: Postgres::connect_waiting(config, &schema(), readiness).await? })
     }
 
     async fn try_usage(

@@ -23,7 +23,7 @@ async fn database() -> PostgresConfig {
 }
 
 async fn open() -> (PostgresStore, ()) {
-    (PostgresStore::open(&database().await).await.unwrap(), ())
+    (PostgresStore::open(&database().await, &Readiness::default()).await.unwrap(), ())
 }
 
 crate::store::contract::suite!(open);
@@ -66,7 +66,10 @@ fn settlement(attempt_id: AttemptId, fresh_input: u64) -> Settlement {
 /// Two replicas with a group commit each, on one database.
 async fn replicas(tasks: &Tasks) -> (Arc<PostgresStore>, [GroupCommit; 2]) {
     let config = database().await;
-    let (one, other) = (PostgresStore::open(&config).await.unwrap(), PostgresStore::open(&config).await.unwrap());
+    let (one, other) = (
+        PostgresStore::open(&config, &Readiness::default()).await.unwrap(),
+        PostgresStore::open(&config, &Readiness::default()).await.unwrap(),
+    );
     let (one, other) = (Arc::new(one), Arc::new(other));
     let limits = Limits { queue: 4096, batch: 16 };
     let commit = |store: &Arc<PostgresStore>| GroupCommit::start(Arc::clone(store) as Arc<dyn Store>, limits, tasks);
@@ -119,7 +122,10 @@ async fn of_two_replicas_one_reserves_and_one_settles() {
 #[tokio::test]
 async fn a_hold_expires_once_and_a_settlement_under_way_goes_first() {
     let config = database().await;
-    let (one, other) = (PostgresStore::open(&config).await.unwrap(), PostgresStore::open(&config).await.unwrap());
+    let (one, other) = (
+        PostgresStore::open(&config, &Readiness::default()).await.unwrap(),
+        PostgresStore::open(&config, &Readiness::default()).await.unwrap(),
+    );
     let mut transaction = one.begin().await.unwrap();
     let late = reservation();
     for record in (0..600).map(|_| reservation()).chain([late.clone()]) {
@@ -145,7 +151,7 @@ async fn a_hold_expires_once_and_a_settlement_under_way_goes_first() {
 #[tokio::test]
 async fn an_insert_that_comes_second_is_made_anew() {
     let config = database().await;
-    let store = PostgresStore::open(&config).await.unwrap();
+    let store = PostgresStore::open(&config, &Readiness::default()).await.unwrap();
     let record = Record::reserve(reservation(), "alice", 0);
     let (mut first, mut second) = (store.begin().await.unwrap(), store.begin().await.unwrap());
     assert!(second.insert(&scope(), &record).await.unwrap());
@@ -163,7 +169,8 @@ async fn it_works_behind_a_pgbouncer() {
     let refused = schema().migrate(&config).await.unwrap_err();
     assert!(refused.message().contains("TUTTI_STORAGE__PGBOUNCER=false"), "{refused}");
     schema().migrate(&PostgresConfig { pgbouncer: false, ..config.clone() }).await.unwrap();
-    let store = PostgresStore::open(&PostgresConfig { max_connections: 2, ..config }).await.unwrap();
+    let store =
+        PostgresStore::open(&PostgresConfig { max_connections: 2, ..config }, &Readiness::default()).await.unwrap();
     let mut transaction = store.begin().await.unwrap();
     transaction.insert(&scope(), &Record::reserve(reservation(), "alice", 0)).await.unwrap();
     assert_eq!(transaction.commit().await.unwrap(), Commit::Durable);

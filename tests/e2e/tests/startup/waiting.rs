@@ -1,0 +1,108 @@
+//! A database that is away: at the start, later, silently.
+
+use std::net::SocketAddr;
+
+use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving};
+use tutti_error::Reason;
+use tutti_testkit::{Fault, FaultProxy, TestPostgres, wait_for};
+
+use crate::support::{LEDGER, PATIENCE, Service, migrate};
+
+const AWAY: Result<(), (Code, Option<Reason>)> = Err((Code::Unavailable, Some(Reason::StoreUnavailable)));
+
+/// Waits until probes say that the service is not ready because of its store, and that it lives.
+async fn unready(service: &Service, name: &str, reason: &str) {
+    wait_for(PATIENCE, async || match service.health(name).await {
+        Ok(NotServing) => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    assert_eq!(service.health("").await.unwrap(), Serving, "the process lives");
+    assert_eq!(service.probe("/livez").await.0, 200);
+    let (status, body) = service.probe("/readyz").await;
+    assert!(status == 503 && body.contains(reason), "{status} {body}");
+}
+
+/// Waits until probes say that it is ready.
+async fn ready(service: &Service, name: &str) {
+    wait_for(PATIENCE, async || match service.health(name).await {
+        Ok(Serving) => Ok(()),
+        other => Err(other),
+    })
+    .await;
+    assert_eq!(service.probe("/readyz").await, (200, "ready\n".into()));
+}
+
+#[tokio::test]
+async fn a_service_waits_for_its_database_and_follows_it() {
+    let postgres = TestPostgres::start();
+    let url = postgres.database();
+    assert!(migrate(&url).await.0);
+    postgres.stop();
+    let mut ledger = Service::start("usage-ledger", &url).await;
+    let away = format!("Postgres at 127.0.0.1:{}/", postgres.port());
+    unready(&ledger, LEDGER, &format!("not ready: starting: ledger store: {away}")).await;
+    assert_eq!(ledger.usage().await, AWAY);
+    ledger.process.wait_for_stderr(PATIENCE, |line| line.contains("waiting for it").then_some(())).await;
+
+    postgres.start_again();
+    ready(&ledger, LEDGER).await;
+    assert_eq!(ledger.usage().await, Ok(()));
+
+    postgres.stop();
+    unready(&ledger, LEDGER, &format!("not ready: {LEDGER}: ledger store: {away}")).await;
+    assert_eq!(ledger.usage().await, AWAY);
+    postgres.start_again();
+    ready(&ledger, LEDGER).await;
+    assert_eq!(ledger.usage().await, Ok(()));
+    let log = ledger.process.stderr();
+    assert_eq!(log.matches("not ready: ").count(), 2, "{log}");
+    assert_eq!(log.matches("can be reached again").count(), 2, "{log}");
+    assert!(ledger.process.terminate(PATIENCE).await.success());
+}
+
+/// Its connections stay open and nothing comes back, as with a machine that lost its network.
+#[tokio::test]
+async fn a_database_that_falls_silent_is_away_too() {
+    let postgres = TestPostgres::shared();
+    let url = postgres.database();
+    assert!(migrate(&url).await.0);
+    let proxy = FaultProxy::start(SocketAddr::from(([127, 0, 0, 1], postgres.port()))).await;
+    let through = url.replace(&format!(":{}/", postgres.port()), &format!(":{}/", proxy.address().port()));
+    let name = "tutti.memory.v1.SessionService";
+    let memory = Service::start("context-memory", &through).await;
+    ready(&memory, name).await;
+    proxy.set(Fault::Stall).await;
+    unready(&memory, name, "memory store: ").await;
+    proxy.set(Fault::Pass).await;
+    ready(&memory, name).await;
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_wait() {
+    let nobody = "postgres://tutti@127.0.0.1:1/tutti";
+    let whole = [
+        "tutti.router.v1.RouterService",
+        "tutti.router.v1.PersonaService",
+        "tutti.gateway.v1.GatewayService",
+        "tutti.memory.v1.SessionService",
+        "tutti.sandbox.v1.ToolService",
+        "tutti.sandbox.v1.AuditService",
+        LEDGER,
+    ];
+    let programs = [
+        ("tutti up", &whole[..]),
+        ("usage-ledger", &whole[6..]),
+        ("context-memory", &whole[3..4]),
+        ("tool-sandbox", &whole[4..6]),
+    ];
+    for (program, names) in programs {
+        let mut service = Service::start(program, nobody).await;
+        for name in names {
+            unready(&service, name, "not ready: starting: ").await;
+        }
+        let status = service.process.terminate(PATIENCE).await;
+        assert_eq!(status.code(), Some(0), "{program}: {}", service.process.stderr());
+    }
+}
