@@ -21,7 +21,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&out)?;
     fs::write(out.join("descriptor.bin"), compiler.encode_file_descriptor_set())?;
     let mut config = tonic_prost_build::Config::new();
-    config.bytes(["."]).enable_type_names();
+    // Ordered maps: the same message always has the same bytes, which stored hashes and replays rely on.
+    config.bytes(["."]).btree_map(["."]).enable_type_names();
     tonic_prost_build::configure()
         .out_dir(&out)
         .build_transport(false)

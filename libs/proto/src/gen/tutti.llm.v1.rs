@@ -409,8 +409,8 @@ pub struct Attribution {
     #[prost(string, tag = "9")]
     pub phase: ::prost::alloc::string::String,
     /// Free labels, at most 16.
-    #[prost(map = "string, string", tag = "10")]
-    pub tags: ::std::collections::HashMap<
+    #[prost(btree_map = "string, string", tag = "10")]
+    pub tags: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
@@ -666,8 +666,8 @@ pub struct Message {
     #[prost(message, repeated, tag = "6")]
     pub tool_calls: ::prost::alloc::vec::Vec<ToolCall>,
     /// Free for the caller; kept with a session, never shown to a model.
-    #[prost(map = "string, string", tag = "7")]
-    pub metadata: ::std::collections::HashMap<
+    #[prost(btree_map = "string, string", tag = "7")]
+    pub metadata: ::prost::alloc::collections::BTreeMap<
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,

@@ -620,7 +620,7 @@ pub struct ChatRequest {
     /// Same key and body, same answer. Not built yet: a non-empty key is refused, so that nobody relies on it.
     #[prost(string, tag = "17")]
     pub idempotency_key: ::prost::alloc::string::String,
-    /// What to do when a stream breaks. Only ERROR is built yet; others are refused.
+    /// What to do when a stream breaks. Chat has no stream: there, the next backend always starts again.
     #[prost(enumeration = "StreamFailureMode", tag = "18")]
     pub on_stream_failure: i32,
     /// Put the session's context before the messages. Default true. False still appends the turn.
@@ -1003,7 +1003,8 @@ impl ::prost::Name for ListBackendsResponse {
         "/tutti.router.v1.ListBackendsResponse".into()
     }
 }
-/// What to do when a stream breaks after its first token.
+/// What to do when a stream breaks after its first token. Each attempt is in `attempts` and counts against the bounds;
+/// where no other attempt may be made, all of them end as ERROR does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum StreamFailureMode {
@@ -1013,7 +1014,8 @@ pub enum StreamFailureMode {
     Error = 1,
     /// Send `rewind` and start again on the next backend.
     Restart = 2,
-    /// Let the next backend go on from the partial text.
+    /// Let the next backend go on from the partial text, with a warning. An answer that must be JSON, that has called a
+    /// tool, or that has only reasoned so far, is started again as with RESTART.
     Resume = 3,
 }
 impl StreamFailureMode {
@@ -1226,7 +1228,8 @@ pub mod router_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Streams one turn. `seq` counts from 1 without gaps. The first event MUST be `route`, the last MUST be `done`, which
-        /// carries the same answer as Chat. `route` comes again when another backend takes over before its first token.
+        /// carries the same answer as Chat. `route` comes again when another backend takes over, `rewind` before it when what
+        /// was sent of the answer is void.
         /// When the turn failed, `done` has finish reason ERROR, the partial text and the attempts, and a non-OK status
         /// follows. A caller that goes away cancels the turn at once; what was used is paid.
         pub async fn chat_stream(
@@ -1352,7 +1355,8 @@ pub mod router_service_server {
             + std::marker::Send
             + 'static;
         /// Streams one turn. `seq` counts from 1 without gaps. The first event MUST be `route`, the last MUST be `done`, which
-        /// carries the same answer as Chat. `route` comes again when another backend takes over before its first token.
+        /// carries the same answer as Chat. `route` comes again when another backend takes over, `rewind` before it when what
+        /// was sent of the answer is void.
         /// When the turn failed, `done` has finish reason ERROR, the partial text and the attempts, and a non-OK status
         /// follows. A caller that goes away cancels the turn at once; what was used is paid.
         async fn chat_stream(

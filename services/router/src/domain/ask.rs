@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use tutti_error::{Error, Reason, Result};
 use tutti_proto::{
     llm::v1::{Message, Part, Role, RunLimits, part::Kind, tool_choice},
-    router::v1::{CachePolicy, ChatRequest, StreamFailureMode},
+    router::v1::{CachePolicy, ChatRequest},
 };
 use tutti_types::{RequestId, llm::generation_from_wire, time};
 
@@ -27,6 +27,8 @@ pub(crate) struct Ask {
     pub(crate) path: &'static str,
     /// Whether the caller gets events.
     pub(crate) streamed: bool,
+    /// Whether the caller understands `rewind`.
+    pub(crate) rewinds: bool,
     /// Bounds of the turn.
     pub(crate) bounds: Bounds,
 }
@@ -73,7 +75,7 @@ impl Ask {
         }
         let id = RequestId::parse_or_generate(&chat.request_id)
             .map_err(|_| Error::invalid(format!("{path}request_id"), "must be a UUID"))?;
-        Ok(Self { id, chat, path, streamed, bounds })
+        Ok(Self { id, chat, path, streamed, rewinds: true, bounds })
     }
 
     /// A field's name as this call's caller knows it.
@@ -171,9 +173,6 @@ fn refuse_unbuilt(chat: &ChatRequest, path: &str) -> Result<()> {
     if !chat.idempotency_key.is_empty() {
         return refuse("idempotency_key", "must be empty: a repeated request is answered anew");
     }
-    if !matches!(chat.on_stream_failure(), StreamFailureMode::Unspecified | StreamFailureMode::Error) {
-        return refuse("on_stream_failure", "only ERROR is built");
-    }
     if chat.cache() == CachePolicy::On {
         return refuse("cache", "there is no cache yet");
     }
@@ -221,7 +220,6 @@ mod tests {
             (ChatRequest { idempotency_key: "k".into(), ..base() }, "chat.idempotency_key"),
             (ChatRequest { strategy: "greedy".into(), ..base() }, "chat.strategy"),
             (ChatRequest { cache: CachePolicy::On.into(), ..base() }, "chat.cache"),
-            (ChatRequest { on_stream_failure: StreamFailureMode::Resume.into(), ..base() }, "chat.on_stream_failure"),
         ];
         for (chat, field) in cases {
             assert_eq!(field_of(chat), (Reason::Unsupported, field.into()));

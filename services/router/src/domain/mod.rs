@@ -21,6 +21,8 @@ pub(crate) mod turn;
 #[cfg(test)]
 mod fakes;
 #[cfg(test)]
+mod recovery_tests;
+#[cfg(test)]
 mod turn_end_tests;
 #[cfg(test)]
 mod turn_tests;

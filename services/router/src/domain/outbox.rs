@@ -1,4 +1,4 @@
-//! The events of one turn on their way to the caller: bounded, and merged for a slow reader.
+//! The events of one turn on their way to the caller: numbered, bounded, and merged for a slow reader.
 
 use std::{
     collections::VecDeque,
@@ -31,15 +31,33 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    events: VecDeque<Event>,
+    events: VecDeque<(u64, Event)>,
     bytes: usize,
+    /// Number of the last event that was added.
+    last: u64,
+    /// The last event stays as it is: nothing is joined to it.
+    sealed: bool,
 }
 
 impl Outbox {
-    /// An outbox with its reader.
+    /// An outbox with its reader; its events count from 1.
     pub(crate) fn new() -> (Self, Events) {
-        let shared = Arc::new(Shared::default());
+        Self::after(0)
+    }
+
+    /// An outbox with its reader; its events count from the number after this one.
+    pub(crate) fn after(last: u64) -> (Self, Events) {
+        let queue = Mutex::new(Queue { last, ..Queue::default() });
+        let shared = Arc::new(Shared { queue, ..Shared::default() });
         (Self(Some(shared.clone())), Events(shared))
+    }
+
+    /// The number of the last event; what is added from here on gets a higher one. 0 without a reader.
+    pub(crate) fn mark(&self) -> u64 {
+        let Some(shared) = &self.0 else { return 0 };
+        let mut queue = shared.lock();
+        queue.sealed = true;
+        queue.last
     }
 
     /// Adds an event; text is joined to the text before it. Waits while the reader has 64 KiB to read.
@@ -62,8 +80,8 @@ impl Outbox {
 }
 
 impl Events {
-    /// The next event, once there is one.
-    pub(crate) async fn next(&self) -> Event {
+    /// The next event with its number, once there is one.
+    pub(crate) async fn next(&self) -> (u64, Event) {
         loop {
             if let Some(event) = self.try_next() {
                 return event;
@@ -73,8 +91,8 @@ impl Events {
         }
     }
 
-    /// The next event, if there is one.
-    pub(crate) fn try_next(&self) -> Option<Event> {
+    /// The next event with its number, if there is one.
+    pub(crate) fn try_next(&self) -> Option<(u64, Event)> {
         let event = self.0.lock().take();
         if event.is_some() {
             self.0.writable.notify_waiters();
@@ -102,19 +120,24 @@ impl Queue {
             return Some(event);
         }
         self.bytes += size;
-        match (self.events.back_mut(), event) {
+        let back = self.events.back_mut().filter(|_| !self.sealed).map(|(_, back)| back);
+        match (back, event) {
             (Some(Event::Delta(text)), Event::Delta(more)) | (Some(Event::Reasoning(text)), Event::Reasoning(more)) => {
                 text.push_str(&more);
             }
-            (_, event) => self.events.push_back(event),
+            (_, event) => {
+                self.last += 1;
+                self.sealed = false;
+                self.events.push_back((self.last, event));
+            }
         }
         None
     }
 
-    fn take(&mut self) -> Option<Event> {
-        let event = self.events.pop_front()?;
+    fn take(&mut self) -> Option<(u64, Event)> {
+        let (number, event) = self.events.pop_front()?;
         self.bytes = if self.events.is_empty() { 0 } else { self.bytes.saturating_sub(size(&event)) };
-        Some(event)
+        Some((number, event))
     }
 }
 
@@ -135,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    fn text(event: Event) -> String {
+    fn text((_, event): (u64, Event)) -> String {
         let Event::Delta(text) = event else { panic!("not text: {event:?}") };
         text
     }
@@ -148,8 +171,21 @@ mod tests {
         }
         outbox.push(Event::Reasoning("r".into())).await;
         assert_eq!(text(events.next().await), "abc");
-        assert_eq!(events.next().await, Event::Reasoning("r".into()));
+        assert_eq!(events.next().await, (2, Event::Reasoning("r".into())));
         assert_eq!(events.try_next(), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_joined_to_what_stands_before_a_mark() {
+        let (outbox, events) = Outbox::after(6);
+        assert_eq!(outbox.mark(), 6);
+        outbox.push(Event::Delta("a".into())).await;
+        assert_eq!(outbox.mark(), 7);
+        outbox.push(Event::Delta("b".into())).await;
+        outbox.push(Event::Delta("c".into())).await;
+        assert_eq!(outbox.mark(), 8);
+        assert_eq!(events.try_next(), Some((7, Event::Delta("a".into()))));
+        assert_eq!(events.try_next(), Some((8, Event::Delta("bc".into()))));
     }
 
     #[tokio::test(start_paused = true)]

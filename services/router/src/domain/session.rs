@@ -101,9 +101,13 @@ impl TurnLog {
         open.sessions.append(context, append).await
     }
 
-    /// A backend begins to answer; what another one said before is void.
-    pub(crate) fn answering(&mut self, backend: &str, model: &str) {
+    /// What was said of the answer in the making does not count.
+    pub(crate) fn void(&mut self) {
         self.partial.clear();
+    }
+
+    /// A backend begins to answer, or goes on from what was said.
+    pub(crate) fn answering(&mut self, backend: &str, model: &str) {
         if let Some(open) = &mut self.open {
             backend.clone_into(&mut open.backend);
             model.clone_into(&mut open.model);

@@ -24,8 +24,9 @@ impl Streamed {
         Self { events, task, ended: None }
     }
 
-    /// The next event, or why the turn failed; `None` at the end. Nothing is lost when the future is dropped.
-    pub(crate) async fn next(&mut self) -> Option<Result<Event>> {
+    /// The next event with its number, or why the turn failed; `None` at the end. Nothing is lost when the future is
+    /// dropped.
+    pub(crate) async fn next(&mut self) -> Option<Result<(u64, Event)>> {
         loop {
             // All events first: `done` was pushed before the turn ended.
             if let Some(event) = self.events.try_next() {

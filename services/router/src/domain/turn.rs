@@ -4,7 +4,7 @@
 //! run ── converse ── show the context ── check results ── begin the log
 //!          │
 //!          ├─► generate ── attempt on the current backend ──► answer
-//!          │      ▲            │ failed before its first token
+//!          │      ▲            │ failed before its first token, or after it and the caller has said what to do then
 //!          │      └── the next backend of the plan, while the bounds allow
 //!          │
 //!          ├── calls of mesh tools only: run them, append the round, generate again
@@ -14,6 +14,7 @@
 //! Dropping the turn drops what it waits for (the gateway's stream, running tools); its log closes itself.
 
 mod asking;
+mod recovery;
 
 use std::time::{Duration, Instant};
 
@@ -22,12 +23,14 @@ use tutti_error::{Error, Reason, Result};
 use tutti_layers::CallContext;
 use tutti_proto::{
     gateway::v1::{GenerateRequest, GenerateResponse},
-    llm::v1::{Attempt, AttemptOutcome, FinishReason, Message, Role, ToolCall},
+    llm::v1::{Attempt, FinishReason, Message, Role, ToolCall},
     memory::v1::BuildContextRequest,
     router::v1::{ChatResponse, RouteChosen, Warning, chat_stream_response::Event},
 };
 use tutti_server::Tasks;
 use tutti_types::{Deadline, time};
+
+use recovery::{Broken, Delivered};
 
 use super::{
     ask::Ask,
@@ -69,15 +72,12 @@ pub(crate) struct Turn {
     generating: bool,
     /// When the first of the failed backends may be tried again.
     retry_after: Option<Duration>,
-}
-
-/// A generation that failed.
-struct Broken {
-    error: Error,
-    /// What the gateway's `done` said of it.
-    done: Option<GenerateResponse>,
-    /// The caller has seen some of it, so nobody else can take over.
-    delivered: bool,
+    /// Number of the last event before the generation that runs.
+    mark: u64,
+    /// What backends that broke have said of this answer, when the next one goes on from there.
+    stands: String,
+    /// Whether the backend in use was asked once more because its answer had the wrong form.
+    regenerated: bool,
 }
 
 impl Turn {
@@ -114,6 +114,9 @@ impl Turn {
             broken: None,
             generating: false,
             retry_after: None,
+            mark: 0,
+            stands: String::new(),
+            regenerated: false,
         })
     }
 
@@ -192,12 +195,16 @@ impl Turn {
     /// One generation: on the backend in use, then on those after it until one answers.
     async fn generate(&mut self) -> Result<GenerateResponse> {
         let mut failed = None;
+        self.regenerated = false;
         loop {
             let limits = self.limits()?;
             if self.shown.is_none() {
                 self.shown = Some(self.show_context().await?);
             }
             self.announce(failed.take()).await;
+            if self.stands.is_empty() {
+                self.mark = self.outbox.mark();
+            }
             let request = self.request(limits);
             let began = self.tally.arrived.elapsed();
             self.generating = true;
@@ -207,9 +214,9 @@ impl Turn {
                 Ok(response) => {
                     self.tally.succeeded(&response, began);
                     self.warn(response.warnings.clone()).await;
-                    return Ok(response);
+                    return Ok(recovery::joined(std::mem::take(&mut self.stands), response));
                 }
-                Err(broken) => failed = Some(self.fall_back(*broken)?),
+                Err(broken) => failed = Some(self.fall_back(*broken).await?),
             }
         }
     }
@@ -217,17 +224,16 @@ impl Turn {
     /// One generation on the backend in use; what comes of it goes to the caller.
     async fn attempt(&mut self, request: GenerateRequest) -> Result<GenerateResponse, Box<Broken>> {
         let broken = |error, done, delivered| Box::new(Broken { error, done, delivered });
-        let (mut done, mut delivered) = (None::<GenerateResponse>, false);
+        let (mut done, mut delivered) = (None::<GenerateResponse>, Delivered::Nothing);
         let started = self.ports.gateway.generate(&self.context, request, self.ask.streamed).await;
-        let mut events = started.map_err(|error| broken(error, None, false))?;
+        let mut events = started.map_err(|error| broken(error, None, delivered))?;
         while let Some(event) = events.next().await {
             let event = match event {
                 Ok(event) => event,
                 Err(error) => return Err(broken(error, done, delivered)),
             };
-            delivered |=
-                matches!(event, GatewayEvent::Delta(_) | GatewayEvent::Reasoning(_) | GatewayEvent::ToolCall(_));
-            if delivered {
+            delivered = delivered.max(Delivered::of(&event));
+            if delivered > Delivered::Nothing {
                 self.tally.output();
             }
             match event {
@@ -252,28 +258,6 @@ impl Turn {
                 Err(broken(error, done, delivered))
             }
         }
-    }
-
-    /// Moves to the next backend, and gives the attempt that failed.
-    fn fall_back(&mut self, broken: Broken) -> Result<Attempt> {
-        let Broken { error, done, delivered } = broken;
-        let failed = self.tally.failed(&self.plan.decision.taken[self.at], &error, done.as_ref());
-        if delivered {
-            self.broken = done.and_then(|done| done.message);
-            return Err(error.after_output());
-        }
-        if ends_the_turn(error.reason()) {
-            return Err(error);
-        }
-        self.retry_after = self.retry_after.into_iter().chain(error.retry_delay()).min();
-        if self.at + 1 == self.plan.decision.taken.len() {
-            let all = || all_failed(&self.tally.attempts, self.retry_after);
-            return Err(if self.plan.decision.named { error } else { all() });
-        }
-        tracing::info!(request_id = %self.ask.id, backend = self.taken().backend.name, %error, "falling back");
-        self.at += 1;
-        self.shown = None;
-        Ok(failed)
     }
 
     /// Runs calls of mesh tools and gives their results as messages.
@@ -334,7 +318,7 @@ impl Turn {
         }
         let text = self.log.partial().to_owned();
         let said = || Message { role: Role::Assistant.into(), text, ..Default::default() };
-        let partial = self.broken.take().unwrap_or_else(said);
+        let partial = self.broken.take().filter(|_| self.stands.is_empty()).unwrap_or_else(said);
         // After the deadline nobody waits.
         self.log.incomplete(error.reason() != Reason::DeadlineExceeded).await;
         if self.routed {
@@ -400,36 +384,4 @@ impl Turn {
     fn taken(&self) -> &Taken {
         &self.plan.decision.taken[self.at]
     }
-}
-
-/// Nobody is left to try. Attempts of earlier rounds that went well are no failures.
-fn all_failed(attempts: &[Attempt], retry_after: Option<Duration>) -> Error {
-    let failed = attempts.iter().filter(|attempt| attempt.outcome() != AttemptOutcome::Ok);
-    let list: Vec<String> = failed.map(in_words).collect();
-    let error = Error::new(Reason::AllBackendsFailed, format!("every backend failed: {}", list.join("; ")));
-    match retry_after {
-        Some(delay) => error.retry_after(delay),
-        None => error,
-    }
-}
-
-/// Failures that no other backend would mend.
-fn ends_the_turn(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::BudgetExceeded
-            | Reason::DeadlineExceeded
-            | Reason::Cancelled
-            | Reason::InvalidRequest
-            | Reason::RateLimited
-            | Reason::AttemptsExceeded
-    )
-}
-
-/// A failed attempt: its backend, its reason, and the beginning of the provider's words.
-fn in_words(attempt: &Attempt) -> String {
-    let reason = attempt.reason().as_str_name().trim_start_matches("ERROR_REASON_");
-    let message: String = attempt.message.chars().take(160).collect();
-    let message = if message.is_empty() { message } else { format!(" ({message})") };
-    format!("{}: {reason}{message}", attempt.backend)
 }

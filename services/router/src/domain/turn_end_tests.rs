@@ -88,7 +88,7 @@ async fn a_process_that_ends_says_so() {
     let (desk, fake) = Fake::playing(vec![Play::Stalls(vec![delta("Hel")])]).desk();
     let (turn, events) = turn(&desk, ChatRequest { session_id: "s".into(), ..chat("hi") }).await;
     let stop = async {
-        while !matches!(events.next().await, Event::Delta(_)) {}
+        while !matches!(events.next().await.1, Event::Delta(_)) {}
         desk.running.end().await;
     };
     let (ended, ()) = tokio::join!(Box::pin(turn.run()), stop);
@@ -133,7 +133,7 @@ async fn read(desk: &Desk, chat: ChatRequest) -> (Result<ChatResponse, Error>, C
     let (turn, events) = turn(desk, chat).await;
     let done = async {
         loop {
-            if let Event::Done(done) = events.next().await {
+            if let Event::Done(done) = events.next().await.1 {
                 return done;
             }
         }

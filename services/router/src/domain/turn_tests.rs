@@ -19,7 +19,7 @@ pub(super) fn delta(text: &str) -> Result<GatewayEvent, Error> {
 }
 
 pub(super) fn all(events: &Events) -> Vec<Event> {
-    std::iter::from_fn(|| events.try_next()).collect()
+    std::iter::from_fn(|| events.try_next()).map(|(_, event)| event).collect()
 }
 
 /// Runs a streamed turn and gives its end and all its events.
@@ -301,7 +301,7 @@ async fn cancelling_ends_the_turn_and_what_it_waits_for() {
     let (id, context, (outbox, events)) = (ask.id, context(30), Outbox::new());
     let turn = desk.turn(&context, Instant::now(), ask, outbox).await.unwrap();
     let cancel = async {
-        while !matches!(events.next().await, Event::Usage(_)) {}
+        while !matches!(events.next().await.1, Event::Usage(_)) {}
         desk.running.cancel(&context.scope, id).unwrap();
     };
     let (ended, ()) = tokio::join!(Box::pin(turn.run()), cancel);
@@ -324,7 +324,7 @@ async fn a_turn_that_is_dropped_closes_its_log() {
     let (desk, fake) = Fake::playing(vec![Play::Stalls(vec![delta("Hel")])]).desk();
     let (turn, events) = turn(&desk, ChatRequest { session_id: "s".into(), ..chat("hi") }).await;
     let mut running = Box::pin(turn.run());
-    let seen = async { while !matches!(events.next().await, Event::Delta(_)) {} };
+    let seen = async { while !matches!(events.next().await.1, Event::Delta(_)) {} };
     tokio::select! {
         _ = &mut running => panic!("it stalls"),
         () = seen => {}

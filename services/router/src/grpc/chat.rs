@@ -36,7 +36,7 @@ pub(crate) async fn chat_stream(
     let ask = Ask::read(chat, "chat.", true)?;
     let request_id = ask.id.to_string();
     let events = desk.stream(context, arrived, ask).await?;
-    let numbered = Numbered { request_id, seq: 0, events };
+    let numbered = Numbered { request_id, events };
     let next = |mut numbered: Numbered| async move { Some((numbered.next().await?, numbered)) };
     Ok(stream::unfold(numbered, next).boxed())
 }
@@ -49,17 +49,16 @@ pub(crate) fn cancel(desk: &Desk, context: &CallContext, request: &CancelRequest
 /// The events of a turn with their numbers, then its status.
 struct Numbered {
     request_id: String,
-    seq: u64,
     events: Streamed,
 }
 
 impl Numbered {
     async fn next(&mut self) -> Option<Result<ChatStreamResponse, Status>> {
-        Some(self.events.next().await?.map(|event| self.number(event)).map_err(Status::from))
-    }
-
-    fn number(&mut self, event: Event) -> ChatStreamResponse {
-        self.seq += 1;
-        ChatStreamResponse { request_id: self.request_id.clone(), seq: self.seq, event: Some(event) }
+        let number = |(seq, event): (u64, Event)| ChatStreamResponse {
+            request_id: self.request_id.clone(),
+            seq,
+            event: Some(event),
+        };
+        Some(self.events.next().await?.map(number).map_err(Status::from))
     }
 }

@@ -2,12 +2,15 @@
 
 use axum::http::HeaderMap;
 use tutti_error::{Error, Result};
-use tutti_proto::{llm::v1::RunLimits, router::v1::ChatRequest};
+use tutti_proto::{
+    llm::v1::RunLimits,
+    router::v1::{ChatRequest, StreamFailureMode},
+};
 
 const PREFIX: &str = "x-tutti-";
 
 /// All names, without the prefix.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 21] = [
     "session",
     "task",
     "persona",
@@ -15,6 +18,7 @@ const NAMES: [&str; 20] = [
     "exclude-backends",
     "strategy",
     "idempotency-key",
+    "on-stream-failure",
     "request-id",
     "mesh-tools",
     "workspace",
@@ -87,6 +91,7 @@ fn set_other(chat: &mut ChatRequest, name: &str, value: &str) -> Result<bool> {
     match name {
         "mesh-tools" => chat.mesh_tools = list(value),
         "exclude-backends" => chat.exclude_backends = list(value),
+        "on-stream-failure" => chat.set_on_stream_failure(failure_mode(value)?),
         "max-attempts" => limits(chat).max_attempts = number(name, value)?,
         "max-tool-rounds" => limits(chat).max_tool_rounds = number(name, value)?,
         _ => return Ok(false),
@@ -100,6 +105,15 @@ fn limits(chat: &mut ChatRequest) -> &mut RunLimits {
 
 fn list(value: &str) -> Vec<String> {
     value.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn failure_mode(value: &str) -> Result<StreamFailureMode> {
+    match value.trim() {
+        "error" => Ok(StreamFailureMode::Error),
+        "restart" => Ok(StreamFailureMode::Restart),
+        "resume" => Ok(StreamFailureMode::Resume),
+        _ => Err(Error::invalid(format!("{PREFIX}on-stream-failure"), "must be error, restart or resume")),
+    }
 }
 
 fn number(name: &str, value: &str) -> Result<u32> {
@@ -123,8 +137,10 @@ mod tests {
     #[test]
     fn every_name_is_an_option() {
         for name in NAMES {
-            assert!(set(&mut ChatRequest::default(), name, "1").unwrap(), "{name}");
+            let value = if name == "on-stream-failure" { "resume" } else { "1" };
+            assert!(set(&mut ChatRequest::default(), name, value).unwrap(), "{name}");
         }
+        assert!(set(&mut ChatRequest::default(), "on-stream-failure", "ignore").is_err());
         assert!(!set(&mut ChatRequest::default(), "sesion", "1").unwrap());
     }
 

@@ -1,6 +1,6 @@
 //! What every store must do, whatever it is made of. [`suite!`] runs it all against one.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use tutti_proto::llm::v1::{AttemptOutcome, Attribution, ErrorReason, FinishReason};
 use tutti_types::{AttemptId, NanoUsd, Scope, TokenCounts, UnitPrices};
@@ -110,7 +110,7 @@ pub(crate) async fn a_record_reads_as_it_was_written(store: &dyn Store) {
     asked.prices.estimated = true;
     let [team, project, job, node, run_id, agent, session_id, task_id, phase] =
         ["team", "project", "job", "node", "run", "agent", "session", "task", "phase"].map(str::to_owned);
-    let tags = HashMap::from([("größe".to_owned(), "\"L\"".to_owned())]);
+    let tags = BTreeMap::from([("größe".to_owned(), "\"L\"".to_owned())]);
     asked.attribution = Attribution { team, project, job, node, run_id, agent, session_id, task_id, phase, tags };
     let mut expected = Record::reserve(asked.clone(), "alice", START);
     commit(store, &scope, asked, START).await;

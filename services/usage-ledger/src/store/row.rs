@@ -1,6 +1,6 @@
 //! A record as a row, the same in both stores.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, types::Json};
@@ -100,7 +100,7 @@ struct AttributionRow {
     session_id: String,
     task_id: String,
     phase: String,
-    tags: Json<HashMap<String, String>>,
+    tags: Json<BTreeMap<String, String>>,
 }
 
 impl From<&Attribution> for AttributionRow {

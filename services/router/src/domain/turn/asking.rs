@@ -20,7 +20,7 @@ impl Turn {
             request_id: self.ask.id.to_string(),
             backend: taken.backend.name.clone(),
             model: taken.model.clone(),
-            messages: system.into_iter().chain(messages).collect(),
+            messages: system.into_iter().chain(messages).chain(self.continuation()).collect(),
             tools: self.plan.definitions.clone(),
             tool_choice: self.tool_choice(),
             response_format: chat.response_format.clone(),

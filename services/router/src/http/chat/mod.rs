@@ -44,7 +44,8 @@ pub(super) async fn complete(desk: &Desk, call: &mut Call, request: Request) -> 
     if chat.request_id.is_empty() {
         chat.request_id = call.id.to_string();
     }
-    let ask = Ask::read(chat, "", style.streamed)?;
+    // Text that was sent can't be taken back in this format.
+    let ask = Ask { rewinds: false, ..Ask::read(chat, "", style.streamed)? };
     call.id = ask.id;
     if style.streamed {
         let events = desk.stream(&call.context, call.arrived, ask).await?;

@@ -116,7 +116,7 @@ impl Chunks {
     async fn next(&mut self) -> Option<Result<Bytes>> {
         while !self.over {
             match self.events.next().await {
-                Some(Ok(event)) => {
+                Some(Ok((_, event))) => {
                     let bytes = self.write(event);
                     if !bytes.is_empty() {
                         return Some(Ok(bytes.into()));
