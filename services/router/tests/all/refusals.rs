@@ -4,7 +4,7 @@ use tonic::Code;
 use tutti_error::Reason;
 use tutti_proto::{
     llm::v1::{Role, Sampling, Tool},
-    router::v1::{CachePolicy, ChatRequest, StreamFailureMode},
+    router::v1::{CachePolicy, ChatRequest},
 };
 
 use crate::mesh::{Mesh, chat, refusal};
@@ -64,11 +64,6 @@ async fn what_can_not_be_done_here_is_a_failed_precondition() {
         (ChatRequest { idempotency_key: "k".into(), ..chat("hi") }, Reason::Unsupported, "idempotency_key"),
         (ChatRequest { strategy: "pareto".into(), ..chat("hi") }, Reason::Unsupported, "strategy"),
         (ChatRequest { cache: CachePolicy::On.into(), ..chat("hi") }, Reason::Unsupported, "cache"),
-        (
-            ChatRequest { on_stream_failure: StreamFailureMode::Restart.into(), ..chat("hi") },
-            Reason::Unsupported,
-            "on_stream_failure",
-        ),
     ];
     for (request, reason, field) in cases {
         let status = mesh.router().chat(request).await.unwrap_err();
