@@ -16,11 +16,12 @@ use crate::value::{Node, Origin, Source, Table, Value, merge};
 use crate::{dotenv, parse, variables};
 
 /// All sections config.toml may have.
-pub(crate) const KNOWN_SECTIONS: [&str; 18] = [
+pub(crate) const KNOWN_SECTIONS: [&str; 19] = [
     "general",
     "project",
     "orchestrator",
     "backends",
+    "models",
     "context",
     "tools",
     "quotas",

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use indexmap::IndexMap;
 use secrecy::SecretString;
+use serde::de::DeserializeOwned;
 
 use crate::duration;
 use crate::number::{Integer, at_least_at_most};
 use crate::problem::{Problem, one_of, suggestion};
 use crate::reader::{Reader, shown};
-use crate::value::{Node, Origin, Source, Table, Value};
+use crate::value::{Node, Origin, Source, Table, Value, to_toml};
 
 /// A section, or a table in one.
 ///
@@ -278,6 +279,21 @@ impl<'r> Section<'r> {
         let names: Vec<&String> = table.table.iter().flat_map(|table| table.keys()).collect();
         let pair = |name: &&String| Some(((*name).clone(), table.opt_string(name)?));
         names.iter().filter_map(pair).collect()
+    }
+
+    /// The whole table as a type of serde's, which must refuse fields that it does not know. What is wrong is a problem
+    /// at the table, in serde's words, which name the field.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Option<T> {
+        let table = self.table?;
+        for key in table.keys() {
+            self.reader.ask(&self.path, key);
+        }
+        let read = to_toml(table).try_into();
+        if let Err(error) = &read {
+            let place = self.reader.place_of(&self.path);
+            self.reader.push(Problem::new(place, shown(&self.path), error.message().replace('\n', " ")));
+        }
+        read.ok()
     }
 
     /// Opens a table in this one; an absent one reads as empty.

@@ -93,7 +93,7 @@ pub(crate) enum Value {
     Integer(i64),
     Float(f64),
     Boolean(bool),
-    /// Kept as text: no key takes one.
+    /// Kept as text.
     Datetime(String),
     Array(Vec<Node>),
     Table(Table),
@@ -129,6 +129,23 @@ pub(crate) fn merge(base: &mut Table, over: Table) {
             (_, value) => *below = Node { value, origin: node.origin, raw: node.raw },
         }
     }
+}
+
+/// The table without its places.
+pub(crate) fn to_toml(table: &Table) -> toml::Value {
+    fn plain(node: &Node) -> toml::Value {
+        match &node.value {
+            Value::String(text) => text.clone().into(),
+            Value::Integer(integer) => (*integer).into(),
+            Value::Float(float) => (*float).into(),
+            Value::Boolean(boolean) => (*boolean).into(),
+            // It came from the parser, so it is one.
+            Value::Datetime(text) => text.parse().map_or_else(|_| text.clone().into(), toml::Value::Datetime),
+            Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().into(),
+            Value::Table(table) => to_toml(table),
+        }
+    }
+    toml::Value::Table(table.iter().map(|(key, node)| (key.clone(), plain(node))).collect())
 }
 
 /// The table at `path`, if every step of it is a table.

@@ -51,7 +51,7 @@ impl App {
     /// # Errors
     /// As [`App::start`].
     pub async fn start_with(config: &Config, data_dir: &Path, ledger: Arc<dyn Ledger>) -> Result<Self> {
-        let catalogue = Catalogue::built_in().map_err(Error::internal)?;
+        let catalogue = Catalogue::with(&config.models).map_err(Error::internal)?;
         let backends = Backends::new(config)?;
         let dir = data_dir.join(SPOOL);
         let spool = tokio::task::spawn_blocking(move || Spool::open(&dir)).await.map_err(Error::internal)?;

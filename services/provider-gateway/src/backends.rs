@@ -172,9 +172,10 @@ impl Backend {
         }
     }
 
-    /// What a token costs now, for a prompt of so many tokens.
+    /// What a token costs now, for a prompt of so many tokens. What runs on the own machine costs nothing, unless the
+    /// configuration has a price for it.
     pub(crate) fn prices(&self, model: &Resolved, input_tokens: u64) -> UnitPrices {
-        if self.free {
+        if self.free && !model.model.as_ref().is_some_and(|known| known.configured_prices) {
             return pricing::free();
         }
         pricing::unit_prices(model.model.as_deref(), SystemTime::now(), input_tokens)
@@ -182,7 +183,7 @@ impl Backend {
 
     /// The window in tokens: the configuration's, else the catalogue's, else 8192.
     pub(crate) fn context_window(&self, model: &Resolved) -> u64 {
-        let of_catalogue = || model.model.as_ref().map(|known| known.context_window);
+        let of_catalogue = || model.model.as_ref().and_then(|known| known.context_window);
         self.config.max_context_tokens.or_else(of_catalogue).unwrap_or(DEFAULT_CONTEXT_TOKENS)
     }
 

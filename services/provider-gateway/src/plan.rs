@@ -228,7 +228,7 @@ fn output_cap(generation: &mut Generation, backend: &Backend, target: &Target, w
 
 /// A prompt above the window is refused by the provider, so it can't cost more than the window.
 fn input_bound(bound: u64, model: &Resolved) -> u64 {
-    model.model.as_ref().map_or(bound, |known| bound.min(known.context_window))
+    model.model.as_ref().and_then(|known| known.context_window).map_or(bound, |window| bound.min(window))
 }
 
 fn check_inputs(inputs: &[String]) -> Result<()> {

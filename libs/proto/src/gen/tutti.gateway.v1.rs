@@ -325,6 +325,9 @@ pub struct ModelCapabilities {
     /// Makes embeddings (and nothing else).
     #[prost(bool, tag = "8")]
     pub embeddings: bool,
+    /// Watches films.
+    #[prost(bool, tag = "9")]
+    pub video: bool,
 }
 impl ::prost::Name for ModelCapabilities {
     const NAME: &'static str = "ModelCapabilities";
@@ -383,16 +386,16 @@ pub struct Model {
     /// Other names it answers to.
     #[prost(string, repeated, tag = "3")]
     pub aliases: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Input and output together, in tokens.
+    /// Input and output together, in tokens; 0 = no source says.
     #[prost(int64, tag = "4")]
     pub context_window: i64,
-    /// The most output, in tokens.
+    /// The most output, in tokens; 0 = no source says, or the window is the only limit.
     #[prost(int64, tag = "5")]
     pub max_output_tokens: i64,
     /// What it can do.
     #[prost(message, optional, tag = "6")]
     pub capabilities: ::core::option::Option<ModelCapabilities>,
-    /// Its prices, by date and tier.
+    /// Its prices, by date and tier; none = no source says, and the default price holds, flagged as estimated.
     #[prost(message, repeated, tag = "7")]
     pub prices: ::prost::alloc::vec::Vec<ModelPrice>,
     /// Regions it is served from.
@@ -401,7 +404,7 @@ pub struct Model {
     /// For instance `soc2`, `hipaa`, `gdpr`.
     #[prost(string, repeated, tag = "9")]
     pub compliance_tags: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// The provider trains on what passes.
+    /// The provider trains on what passes, if `trains_on_output_known`.
     #[prost(bool, tag = "10")]
     pub trains_on_output: bool,
     /// `economy`, `standard` or `premium`.
@@ -419,6 +422,21 @@ pub struct Model {
     /// Kept for old configurations; newer ones exist.
     #[prost(bool, tag = "15")]
     pub legacy: bool,
+    /// The day of these facts, as `2026-11-20`; empty where the configuration gives none.
+    #[prost(string, tag = "16")]
+    pub as_of: ::prost::alloc::string::String,
+    /// Where the facts come from, in words.
+    #[prost(string, tag = "17")]
+    pub source: ::prost::alloc::string::String,
+    /// What it reads.
+    #[prost(enumeration = "Modality", repeated, tag = "18")]
+    pub modalities: ::prost::alloc::vec::Vec<i32>,
+    /// False when the provider's terms say nothing of training: who forbids it should not rely on `trains_on_output`.
+    #[prost(bool, tag = "19")]
+    pub trains_on_output_known: bool,
+    /// The configuration has changed or added it.
+    #[prost(bool, tag = "20")]
+    pub configured: bool,
 }
 impl ::prost::Name for Model {
     const NAME: &'static str = "Model";
@@ -533,6 +551,51 @@ impl ::prost::Name for BackendStatus {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/tutti.gateway.v1.BackendStatus".into()
+    }
+}
+/// A kind of content that a model reads. All write text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum Modality {
+    /// Not said.
+    Unspecified = 0,
+    /// Text.
+    Text = 1,
+    /// Pictures.
+    Image = 2,
+    /// Sounds.
+    Audio = 3,
+    /// Films.
+    Video = 4,
+    /// Documents.
+    File = 5,
+}
+impl Modality {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "MODALITY_UNSPECIFIED",
+            Self::Text => "MODALITY_TEXT",
+            Self::Image => "MODALITY_IMAGE",
+            Self::Audio => "MODALITY_AUDIO",
+            Self::Video => "MODALITY_VIDEO",
+            Self::File => "MODALITY_FILE",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "MODALITY_UNSPECIFIED" => Some(Self::Unspecified),
+            "MODALITY_TEXT" => Some(Self::Text),
+            "MODALITY_IMAGE" => Some(Self::Image),
+            "MODALITY_AUDIO" => Some(Self::Audio),
+            "MODALITY_VIDEO" => Some(Self::Video),
+            "MODALITY_FILE" => Some(Self::File),
+            _ => None,
+        }
     }
 }
 /// Health of a backend.

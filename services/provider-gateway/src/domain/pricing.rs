@@ -6,7 +6,7 @@ use jiff::{civil, tz::TimeZone};
 use serde::Deserialize;
 use tutti_types::UnitPrices;
 
-use super::catalogue::{CATALOGUE_VERSION, Model};
+use super::catalogue::{CATALOGUE_VERSION, CONFIGURED_VERSION, Model};
 
 /// For models that the catalogue doesn't know: $1.00 in and $3.00 out per million tokens.
 const DEFAULT_INPUT: i64 = 1_000_000_000;
@@ -32,7 +32,7 @@ pub struct Price {
 }
 
 /// A price as the catalogue writes it.
-#[derive(Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PriceRow {
     effective_from: Option<toml::value::Datetime>,
@@ -46,14 +46,13 @@ pub(super) struct PriceRow {
 }
 
 impl Price {
-    /// `None` when the day does not exist.
-    pub(super) fn of(row: &PriceRow) -> Option<Self> {
-        let effective_from = match &row.effective_from {
-            None => None,
-            Some(day) => Some(seconds(day)?),
-        };
+    /// # Errors
+    /// A day that does not exist, or a price below nothing, in words.
+    pub(super) fn of(row: &PriceRow) -> Result<Self, String> {
+        let no_day = || "effective_from is no day".to_owned();
+        let effective_from = row.effective_from.as_ref().map(|day| seconds(day).ok_or_else(no_day)).transpose()?;
         let cache_write_5m = row.cache_write_5m.unwrap_or(row.input);
-        Some(Self {
+        let price = Self {
             effective_from,
             above_input_tokens: row.above_input_tokens,
             input: row.input,
@@ -61,7 +60,12 @@ impl Price {
             cache_write_5m,
             cache_write_1h: row.cache_write_1h.unwrap_or(cache_write_5m),
             output: row.output,
-        })
+        };
+        let all = [price.input, price.cache_read, price.cache_write_5m, price.cache_write_1h, price.output];
+        if all.iter().any(|nano_usd| *nano_usd < 0) {
+            return Err("a price is below nothing".to_owned());
+        }
+        Ok(price)
     }
 
     /// For all days and prompts.
@@ -89,13 +93,15 @@ pub fn unit_prices(model: Option<&Model>, at: SystemTime, input_tokens: u64) -> 
         .filter(|price| Some(price.effective_from) == latest)
         .filter(|price| price.above_input_tokens == 0 || input_tokens > price.above_input_tokens)
         .max_by_key(|price| price.above_input_tokens);
+    let version =
+        if model.is_some_and(|model| model.configured_prices) { CONFIGURED_VERSION } else { CATALOGUE_VERSION };
     tier.map_or_else(default_prices, |price| UnitPrices {
         input: price.input,
         cache_read: price.cache_read,
         cache_write_5m: price.cache_write_5m,
         cache_write_1h: price.cache_write_1h,
         output: price.output,
-        catalogue_version: CATALOGUE_VERSION.to_owned(),
+        catalogue_version: version.to_owned(),
         estimated: false,
     })
 }

@@ -79,5 +79,6 @@ fn capabilities(of: Capabilities) -> ModelCapabilities {
         files: of.files,
         reasoning: of.reasoning,
         embeddings: of.embeddings,
+        video: of.video,
     }
 }

@@ -1,11 +1,13 @@
 //! `ListModels`.
 
 use tutti_error::{Error, Result};
-use tutti_proto::gateway::v1::{ListModelsRequest, ListModelsResponse, Model as WireModel, ModelPrice};
+use tutti_proto::gateway::v1::{
+    ListModelsRequest, ListModelsResponse, Modality as WireModality, Model as WireModel, ModelPrice,
+};
 use tutti_types::time;
 
 use crate::domain::{
-    catalogue::{Catalogue, Model},
+    catalogue::{Catalogue, Modality, Model},
     pricing::Price,
     resolve::vendor_of,
 };
@@ -50,18 +52,33 @@ fn to_wire(model: &Model) -> WireModel {
         id: model.id.clone(),
         provider: model.provider.clone(),
         aliases: model.aliases.clone(),
-        context_window: signed(model.context_window),
+        context_window: model.context_window.map_or(0, signed),
         max_output_tokens: model.max_output_tokens.map_or(0, i64::from),
         capabilities: Some(super::capabilities(model.capabilities)),
         prices: model.prices.iter().map(price).collect(),
         regions: model.regions.clone(),
         compliance_tags: model.compliance_tags.clone(),
-        trains_on_output: model.trains_on_output,
+        trains_on_output: model.trains_on_output.unwrap_or(false),
+        trains_on_output_known: model.trains_on_output.is_some(),
         tier: model.tier.clone(),
         prior_quality: model.quality,
         prior_speed: model.speed,
         prior_trust: model.trust,
         legacy: model.legacy,
+        as_of: model.as_of.clone(),
+        source: model.source.clone(),
+        modalities: model.modalities.iter().map(|modality| wire_modality(*modality).into()).collect(),
+        configured: model.configured,
+    }
+}
+
+fn wire_modality(modality: Modality) -> WireModality {
+    match modality {
+        Modality::Text => WireModality::Text,
+        Modality::Image => WireModality::Image,
+        Modality::Audio => WireModality::Audio,
+        Modality::Video => WireModality::Video,
+        Modality::File => WireModality::File,
     }
 }
 
@@ -88,7 +105,7 @@ mod tests {
 
     #[test]
     fn pages_together_are_the_whole_catalogue_in_order() {
-        let (all, end) = page(&ListModelsRequest::default());
+        let (all, end) = page(&ListModelsRequest { page_size: 1000, ..Default::default() });
         assert!(end.is_empty() && all.is_sorted());
         let mut paged = Vec::new();
         let mut request = ListModelsRequest { page_size: 7, ..Default::default() };

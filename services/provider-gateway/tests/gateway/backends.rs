@@ -1,7 +1,7 @@
 //! `CheckBackends` and `ListModels`.
 
 use tutti_error::Reason;
-use tutti_proto::gateway::v1::{BackendHealth, BackendStatus, CheckBackendsRequest, ListModelsRequest};
+use tutti_proto::gateway::v1::{BackendHealth, BackendStatus, CheckBackendsRequest, ListModelsRequest, Modality};
 use tutti_simulator::{Fault, Rule, Scenario};
 
 use crate::support::{World, ask, reason};
@@ -72,6 +72,9 @@ async fn models_are_listed_with_their_prices() {
     let models = world.client.clone().list_models(request).await.unwrap().into_inner().models;
     let gpt = models.iter().find(|model| model.id == "gpt-4o").unwrap();
     assert_eq!((gpt.prices[0].input_nano_usd, gpt.context_window, gpt.legacy), (2_500_000_000, 128_000, true));
+    assert_eq!((gpt.as_of.as_str(), gpt.trains_on_output_known, gpt.configured), ("2026-08-21", true, false));
+    assert_eq!(gpt.modalities, [Modality::Text, Modality::Image, Modality::File].map(i32::from));
+    assert!(!gpt.source.is_empty() && gpt.regions.contains(&"eu".to_owned()));
     let bad = ListModelsRequest { page_size: -1, ..Default::default() };
     let status = world.client.clone().list_models(bad).await.unwrap_err();
     assert_eq!(reason(&status), Reason::InvalidRequest);

@@ -7,6 +7,7 @@ mod cancel;
 mod faults;
 mod generate;
 mod money;
+mod startup;
 mod stream;
 mod support;
 mod timeouts;

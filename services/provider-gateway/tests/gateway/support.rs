@@ -222,6 +222,7 @@ fn config(sim: &str) -> Config {
     Config {
         backends: backends.into_iter().chain([unusable]).collect(),
         credentials: [openai, key("anthropic", "k1"), key("gemini", "k2")].into_iter().collect(),
+        ..Config::default()
     }
 }
 
