@@ -54,7 +54,7 @@ async fn start(home: &Path) -> Duration {
     let mut log = BufReader::new(process.0.stderr.take().unwrap()).lines().map_while(Result::ok);
     // Reads on to the end, as whoever collects the log of a process does.
     std::thread::spawn(move || log.by_ref().filter_map(|line| listening(&line)).for_each(|at| drop(found.send(at))));
-    let address = address.recv().expect("it ended before it listened");
+    let address = address.recv().unwrap();
     let mut client = GatewayServiceClient::new(Channel::connect(&format!("http://{address}")).unwrap());
     let models = client.list_models(ListModelsRequest::default()).await.unwrap().into_inner();
     let backends = client.check_backends(CheckBackendsRequest::default()).await.unwrap().into_inner().backends;
