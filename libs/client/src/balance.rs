@@ -24,7 +24,7 @@ use tutti_layers::{MeshSecret, parse_grpc_timeout};
 use crate::{
     connector::Target,
     replicas::{Replica, Replicas, Running, pick},
-    resend::{Budget, Failure, Resend},
+    resend::{Budget, Failure, Resend, Share},
     resolve::Resolve,
 };
 
@@ -70,17 +70,20 @@ impl Balance {
             return self.send(&replica, request, false).await.map_err(|(_, error)| error);
         }
         self.budget.deposit();
+        let mut share = Share::of(&request);
         let call = Call::keep(request).await?;
         let mut tried = Vec::new();
         let mut replica = replica;
         loop {
-            let request = call.request(!tried.is_empty());
+            let request = call.request(!tried.is_empty(), &share);
             let (failure, error) = match self.send(&replica, request, policy == Resend::Lost).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
             tried.push(replica.address);
-            if !self.may_resend(policy, failure, tried.len(), known.len()) || call.is_over() {
+            // Whatever becomes of it: who made the call has to know what it may have cost.
+            let may_cost_more = failure != Failure::Lost || share.lose();
+            if !may_cost_more || !self.may_resend(policy, failure, tried.len(), known.len()) || call.is_over() {
                 return Err(error);
             }
             match pick(&known, &tried) {
@@ -186,9 +189,10 @@ impl Call {
         self.ends_at.is_some_and(|end| end <= Instant::now())
     }
 
-    /// The request; `again` with the time that is left.
-    fn request(&self, again: bool) -> Request<Body> {
+    /// The request with its share of the attempts; `again` with the time that is left.
+    fn request(&self, again: bool, share: &Share) -> Request<Body> {
         let mut parts = self.parts.clone();
+        share.write(&mut parts.headers);
         if let Some(end) = self.ends_at.filter(|_| again) {
             // At most eight digits.
             let left = end.saturating_duration_since(Instant::now()).as_millis().clamp(1, 99_999_999);

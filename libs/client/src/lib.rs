@@ -17,14 +17,16 @@ use tonic::{Request, Status};
 use tutti_error::{Error, Reason};
 use tutti_layers::CallContext;
 
-/// A request that carries on the context of the call it is made for: who asked, how much time is left, and, from the
-/// running span, which trace it belongs to.
+/// A request that carries on the context of the call it is made for: who asked, how much time and how many
+/// attempts are left, and, from the running span, which trace it belongs to.
 pub fn request<T>(message: T, context: &CallContext) -> Request<T> {
     let mut request = Request::new(message);
     let mut headers = http::HeaderMap::new();
     context.write_headers(&mut headers);
     tutti_layers::write_trace(&mut headers);
     *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
+    // For the balance, which takes from it.
+    request.extensions_mut().insert(context.attempts.clone());
     // A little less than is left, so that the nearer side notices first and can say what it was doing.
     request.set_timeout(context.deadline.remaining().max(Duration::from_millis(1)));
     request

@@ -6,6 +6,10 @@ use std::{
     sync::atomic::{AtomicI64, Ordering},
 };
 
+use http::{HeaderMap, Request};
+use tonic::body::Body;
+use tutti_layers::Attempts;
+
 /// What a failed call may be sent again after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Resend {
@@ -55,6 +59,50 @@ const EFFECTIVE: &[&str] = &[
     "/tutti.router.v1.RouterService/ChatStream",
     "/tutti.sandbox.v1.ToolService/Execute",
 ];
+
+/// Those of them that call providers, for money: each counts its tries against the [`Attempts`] of its run.
+const PAID: &[&str] = &[
+    "/tutti.gateway.v1.GatewayService/Embed",
+    "/tutti.gateway.v1.GatewayService/Generate",
+    "/tutti.gateway.v1.GatewayService/GenerateStream",
+];
+
+/// The attempts that a try of a call may cause at most: a share of what its run has left, so that what is sent again
+/// after a loss, when nobody knows how many the lost try has made, keeps within the cap.
+#[derive(Debug, Default)]
+pub(crate) struct Share {
+    run: Attempts,
+    granted: u32,
+}
+
+impl Share {
+    /// The share of the first try.
+    pub(crate) fn of(request: &Request<Body>) -> Self {
+        let is_paid = PAID.contains(&request.uri().path());
+        let run = request.extensions().get::<Attempts>().filter(|_| is_paid).cloned().unwrap_or_default();
+        Self { granted: Self::next(&run), run }
+    }
+
+    /// The larger half of what is left, so that there is something to try again with; all of it where that is forbidden.
+    fn next(run: &Attempts) -> u32 {
+        let left = run.left().unwrap_or_default();
+        if run.repeats_lost() { left.div_ceil(2) } else { left }
+    }
+
+    /// Tells the peer its share.
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        if self.run.left().is_some() {
+            Attempts::at_most(self.granted).write(headers);
+        }
+    }
+
+    /// A try was lost, and with it all that it may have done. Whether there is something left for another.
+    pub(crate) fn lose(&mut self) -> bool {
+        self.run.spend(self.granted);
+        self.granted = Self::next(&self.run);
+        self.run.repeats_lost() && self.run.left() != Some(0)
+    }
+}
 
 impl Resend {
     /// By the path of a call. Calls that nobody thought about are never repeated.
@@ -181,6 +229,7 @@ mod tests {
     #[test]
     fn every_call_of_the_mesh_is_decided() {
         assert!(IDEMPOTENT.is_sorted() && EFFECTIVE.is_sorted());
+        assert!(PAID.iter().all(|path| Resend::of(path) == Resend::Lost));
         let set = FileDescriptorSet::decode(tutti_proto::FILE_DESCRIPTOR_SET).unwrap();
         let mut count = 0;
         for file in set.file.iter().filter(|file| file.package().starts_with("tutti.")) {
@@ -196,6 +245,35 @@ mod tests {
         assert!(count > 20);
         assert_eq!(Resend::of("/tutti.sandbox.v1.ToolService/Execute"), Resend::Unsent);
         assert_eq!(Resend::of("/tutti.ledger.v1.LedgerService/Settle"), Resend::Lost);
+    }
+
+    fn share(path: &str, run: &Attempts) -> Share {
+        let mut request = Request::builder().uri(path).body(Body::empty()).unwrap();
+        request.extensions_mut().insert(run.clone());
+        Share::of(&request)
+    }
+
+    #[test]
+    fn a_lost_try_has_spent_its_share() {
+        let run = Attempts::at_most(5);
+        let mut of_run = share(PAID[1], &run);
+        assert_eq!(of_run.granted, 3);
+        assert!(of_run.lose());
+        assert_eq!((of_run.granted, run.left()), (1, Some(2)));
+        assert!(of_run.lose() && of_run.granted == 1);
+        assert!(!of_run.lose(), "nothing is left");
+        // The last one is not for two.
+        let last = Attempts::at_most(1);
+        let mut of_last = share(PAID[1], &last);
+        assert_eq!(of_last.granted, 1);
+        assert!(!of_last.lose() && last.left() == Some(0));
+        // What costs nothing spends nothing.
+        assert!(share("/tutti.ledger.v1.LedgerService/Reserve", &last).lose());
+        // Nor is a call with a capped cost sent again.
+        let costly = Attempts::at_most(5).never_after_loss();
+        let mut of_costly = share(PAID[1], &costly);
+        assert_eq!(of_costly.granted, 5);
+        assert!(!of_costly.lose());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! A server's stack is put together in `tutti_server::stack`, a client's in `tutti_client`.
 
+mod attempts;
 mod auth;
 mod call;
 mod deadline;
@@ -14,6 +15,7 @@ mod tls;
 mod trace;
 mod typed;
 
+pub use attempts::{ATTEMPTS_HEADER, Attempts};
 pub use auth::{AuthLayer, AuthService, Callers, UNAUTHENTICATED_CALLS};
 pub use call::{CallContext, CallLayer, CallService, PEER_HEADERS, Peer};
 pub use deadline::{DeadlineBody, DeadlineLayer, DeadlineService, parse_grpc_timeout};

@@ -201,8 +201,11 @@ impl Plan {
     }
 }
 
-/// The call until its own limit, if that is nearer.
-fn bounded(context: CallContext, limits: Option<&RunLimits>) -> CallContext {
+/// The call until its own limit, if that is nearer, and with its own cap on attempts, if that is lower.
+fn bounded(mut context: CallContext, limits: Option<&RunLimits>) -> CallContext {
+    if let Some(most) = limits.map(|limits| limits.max_attempts).filter(|most| *most > 0) {
+        context.attempts = context.attempts.no_more_than(most);
+    }
     let timeout = limits.and_then(|limits| limits.timeout.as_ref()).map(time::from_wire);
     match timeout.filter(|timeout| *timeout > Duration::ZERO) {
         // Longer than any call may take; larger ones don't fit on the clock.

@@ -167,7 +167,7 @@ impl Shared {
     }
 
     async fn send(&self, ending: &Ending, timeout: Duration) -> Result<()> {
-        let context = CallContext { scope: ending.scope.clone(), deadline: Deadline::after(timeout) };
+        let context = CallContext::new(ending.scope.clone(), Deadline::after(timeout));
         let call = async {
             match &ending.what {
                 What::Settle(request) => self.ledger.settle(request.as_ref().clone(), &context).await,

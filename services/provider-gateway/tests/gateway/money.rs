@@ -88,7 +88,7 @@ async fn the_ledger_is_told_over_grpc_on_whose_behalf() {
     let ledger = Channel::in_process(server.stack(LONG));
     let app = provider_gateway::App::start(world.config.clone(), world.dir.path(), ledger).await.unwrap();
     let scope = Scope { org: "acme".into(), principal: "alice".into() };
-    let context = CallContext { scope: scope.clone(), deadline: Deadline::after(LONG) };
+    let context = CallContext::new(scope.clone(), Deadline::after(LONG));
     let attribution = Attribution { project: "apollo".into(), ..Default::default() };
     let request = GenerateRequest { attribution: Some(attribution.clone()), ..ask("openai", "hi") };
     let mut gateway = client(&app);

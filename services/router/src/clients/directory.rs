@@ -56,5 +56,5 @@ impl Directory {
 }
 
 fn refresh_context() -> CallContext {
-    CallContext { scope: Scope::default(), deadline: Deadline::after(REFRESH) }
+    CallContext::new(Scope::default(), Deadline::after(REFRESH))
 }

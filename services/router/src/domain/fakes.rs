@@ -59,6 +59,8 @@ pub(crate) enum Play {
 pub(crate) struct Fake {
     pub(crate) plays: Mutex<VecDeque<Play>>,
     pub(crate) generated: Mutex<Vec<GenerateRequest>>,
+    /// Attempts of lost tries below, in each generation.
+    pub(crate) loses: u32,
     /// Cancelled when a stalled generation was dropped.
     pub(crate) dropped: CancellationToken,
     pub(crate) history: Mutex<Vec<Message>>,
@@ -93,10 +95,14 @@ impl Fake {
 impl Gateway for Fake {
     async fn generate(
         &self,
-        _: &CallContext,
+        context: &CallContext,
         generate: GenerateRequest,
         _: bool,
     ) -> Result<BoxStream<'static, Result<GatewayEvent>>> {
+        assert_eq!(context.attempts.left(), generate.limits.map(|limits| limits.max_attempts));
+        let is_capped = generate.limits.is_some_and(|limits| limits.max_cost_nano_usd > 0);
+        assert_eq!(context.attempts.repeats_lost(), !is_capped);
+        context.attempts.spend(self.loses);
         self.generated.lock().unwrap().push(generate);
         match self.plays.lock().unwrap().pop_front().expect("no play is left") {
             Play::Events(events) => Ok(stream::iter(events).boxed()),
@@ -260,7 +266,7 @@ pub(crate) fn chat(text: &str) -> ChatRequest {
 
 pub(crate) fn context(seconds: u64) -> CallContext {
     let deadline = Deadline::after(std::time::Duration::from_secs(seconds));
-    CallContext { scope: Scope::default(), deadline }
+    CallContext::new(Scope::default(), deadline)
 }
 
 /// A streamed turn and its events.

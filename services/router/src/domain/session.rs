@@ -194,7 +194,7 @@ impl Open {
     async fn write(self, append: AppendMessagesRequest, tell: oneshot::Sender<Result<()>>) {
         let mut tell = Some(tell);
         for (tried, pause) in (1..).zip(PAUSES) {
-            let context = CallContext { scope: self.scope.clone(), deadline: Deadline::after(CLOSING) };
+            let context = CallContext::new(self.scope.clone(), Deadline::after(CLOSING));
             let result = self.sessions.append(&context, append.clone()).await;
             let failed = result.as_ref().err().cloned();
             let is_final = failed.as_ref().is_none_or(|error| is_hopeless(error.reason()));
@@ -230,7 +230,7 @@ impl Open {
         let append = self.append(partial.into_iter().collect(), TurnState::Incomplete);
         let (sessions, scope) = (self.sessions.clone(), self.scope.clone());
         Some(async move {
-            let context = CallContext { scope, deadline: Deadline::after(CLOSING) };
+            let context = CallContext::new(scope, Deadline::after(CLOSING));
             if let Err(error) = sessions.append(&context, append).await {
                 tracing::warn!(%error, "a broken turn could not be marked incomplete");
             }

@@ -27,6 +27,8 @@ pub(crate) struct Tally {
     pub(crate) warnings: Vec<String>,
     /// Tool rounds that were run.
     pub(crate) tool_rounds: u32,
+    /// Attempts that calls may have made which were lost on their way and sent again: nobody knows more of them.
+    pub(crate) lost: u32,
     used: Usage,
     /// The running generation's attempt with what it used, as the gateway tells them.
     running: Option<Attempt>,
@@ -42,6 +44,7 @@ impl Tally {
             tool_results: Vec::new(),
             warnings: Vec::new(),
             tool_rounds: 0,
+            lost: 0,
             used: Usage::default(),
             running: None,
         }
@@ -73,10 +76,10 @@ impl Tally {
         }
     }
 
-    /// Attempts that were sent.
+    /// Attempts that were sent, or may have been.
     pub(crate) fn sent(&self) -> u32 {
         let sent = self.attempts.iter().filter(|a| a.outcome() != AttemptOutcome::Skipped).count();
-        u32::try_from(sent).unwrap_or(u32::MAX)
+        u32::try_from(sent).unwrap_or(u32::MAX).saturating_add(self.lost)
     }
 
     /// A generation went well. `began` is when it was asked for.

@@ -225,7 +225,10 @@ impl Turn {
     async fn attempt(&mut self, request: GenerateRequest) -> Result<GenerateResponse, Box<Broken>> {
         let broken = |error, done, delivered| Box::new(Broken { error, done, delivered });
         let (mut done, mut delivered) = (None::<GenerateResponse>, Delivered::Nothing);
-        let started = self.ports.gateway.generate(&self.context, request, self.ask.streamed).await;
+        let cap = Self::cap(request.limits.as_ref());
+        let context = self.context.with_attempts(cap.clone());
+        let started = self.ports.gateway.generate(&context, request, self.ask.streamed).await;
+        self.tally.lost += cap.spent();
         let mut events = started.map_err(|error| broken(error, None, delivered))?;
         while let Some(event) = events.next().await {
             let event = match event {

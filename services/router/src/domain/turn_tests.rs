@@ -149,6 +149,19 @@ async fn the_caps_on_attempts_and_cost_hold_over_the_turn() {
 }
 
 #[tokio::test]
+async fn attempts_that_were_lost_on_their_way_count() {
+    let plays = vec![Play::Fails(failing("claude", Reason::ProviderError)), answer(&["ok"])];
+    let limits =
+        |max_attempts| ChatRequest { limits: Some(RunLimits { max_attempts, ..Default::default() }), ..chat("hi") };
+    let (desk, fake) = Fake { loses: 2, ..Fake::playing(plays) }.desk();
+    run(&desk, limits(4)).await.0.unwrap();
+    assert_eq!(fake.generated.lock().unwrap()[1].limits.unwrap().max_attempts, 1);
+    let plays = vec![Play::Fails(failing("claude", Reason::ProviderError)), answer(&["never"])];
+    let (desk, _) = Fake { loses: 2, ..Fake::playing(plays) }.desk();
+    assert_eq!(run(&desk, limits(3)).await.0.unwrap_err().reason(), Reason::AttemptsExceeded);
+}
+
+#[tokio::test]
 async fn mesh_tools_run_in_parallel_and_the_model_goes_on() {
     let plays = vec![calling(&[("c1", "read"), ("c2", "read"), ("c3", "nonsense"), ("c4", "write")]), answer(&["ok"])];
     let fake = Fake { together: Some(tokio::sync::Barrier::new(3)), ..Fake::playing(plays) };

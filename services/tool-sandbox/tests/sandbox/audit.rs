@@ -76,7 +76,7 @@ async fn orgs_see_their_own_records() {
     let mut stream = sandbox.tools.clone().execute(of_org("acme", call("list_dir", "{}"))).await.unwrap().into_inner();
     while stream.message().await.unwrap().is_some() {}
     let scope = Scope { org: "acme".into(), principal: "p".into() };
-    let context = CallContext { scope, deadline: Deadline::after(LONG) };
+    let context = CallContext::new(scope, Deadline::after(LONG));
     let request = tutti_client::request(QueryAuditRequest::default(), &context);
     let records = sandbox.audit.clone().query_audit(request).await.unwrap().into_inner().records;
     assert_eq!(records.len(), 1);

@@ -193,7 +193,7 @@ pub(crate) fn with_key(key: &str, request: ExecuteRequest) -> ExecuteRequest {
 /// The same request, made by a peer for somebody of that org.
 pub(crate) fn of_org(org: &str, request: ExecuteRequest) -> Request<ExecuteRequest> {
     let scope = Scope { org: org.into(), principal: "p".into() };
-    tutti_client::request(request, &CallContext { scope, deadline: Deadline::after(LONG) })
+    tutti_client::request(request, &CallContext::new(scope, Deadline::after(LONG)))
 }
 
 pub(crate) fn result(mut events: Vec<Event>) -> ToolResult {

@@ -102,7 +102,7 @@ pub(crate) fn release(attempt_id: &str) -> ReleaseRequest {
 /// A call of this org with that much time.
 pub(crate) fn call<T>(message: T, org: &str, timeout: Duration) -> Request<T> {
     let scope = Scope { org: org.into(), principal: "alice".into() };
-    tutti_client::request(message, &CallContext { scope, deadline: Deadline::after(timeout) })
+    tutti_client::request(message, &CallContext::new(scope, Deadline::after(timeout)))
 }
 
 /// The refusal is INVALID_REQUEST and names this field.

@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod caps;
 mod proofs;
 mod replicas;
 mod streams;

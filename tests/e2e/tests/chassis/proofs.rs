@@ -17,7 +17,7 @@ use tutti_types::{Deadline, Scope};
 
 use crate::support::{PATIENCE, Running};
 
-const OURS: &str = "0123456789abcdef-ours";
+pub(crate) const OURS: &str = "0123456789abcdef-ours";
 const THEIRS: &str = "0123456789abcdef-theirs";
 
 /// `[mesh]` of a file.
@@ -32,7 +32,7 @@ fn mesh(text: &str) -> MeshConfig {
     mesh
 }
 
-fn with_secret(secret: &str) -> Connector {
+pub(crate) fn with_secret(secret: &str) -> Connector {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("secret");
     fs::write(&path, secret).unwrap();
@@ -42,7 +42,7 @@ fn with_secret(secret: &str) -> Connector {
 /// The org that the server believes when we say `acme`, or the refusal.
 async fn org_seen(channel: Channel) -> Result<String, (Code, Option<Reason>)> {
     let scope = Scope { org: "acme".into(), ..Scope::default() };
-    let context = CallContext { scope, deadline: Deadline::after(PATIENCE) };
+    let context = CallContext::new(scope, Deadline::after(PATIENCE));
     let request: Request<GenerateRequest> = tutti_client::request(GenerateRequest::default(), &context);
     let answer = GatewayServiceClient::new(channel).generate(request).await;
     answer.map(|answer| answer.into_inner().raw).map_err(|status| (status.code(), reason_of(&status)))

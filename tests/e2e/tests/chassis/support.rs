@@ -28,6 +28,9 @@ use tutti_server::{Readiness, ServeOptions, Services, bind, serve};
 /// How long anything may take here.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How often `Generate` tries a provider.
+pub(crate) const TRIES: usize = 5;
+
 /// A service that answers with its name, the org it believes, and as many pieces as are asked for.
 #[derive(Debug, Clone)]
 pub(crate) struct Fake {
@@ -36,6 +39,8 @@ pub(crate) struct Fake {
     pub(crate) gate: Arc<Semaphore>,
     /// Calls that have begun.
     pub(crate) begun: Arc<AtomicUsize>,
+    /// Calls that `Generate` has made of a provider which always fails: up to [`TRIES`], if it may.
+    pub(crate) upstream: Arc<AtomicUsize>,
 }
 
 type Stream = BoxStream<'static, Result<GenerateStreamResponse, Status>>;
@@ -45,11 +50,17 @@ impl GatewayService for Fake {
     type GenerateStreamStream = Stream;
 
     async fn generate(&self, request: Request<GenerateRequest>) -> Result<Response<GenerateResponse>, Status> {
-        let org = CallContext::of(&request).scope.org;
+        let context = CallContext::of(&request);
+        let made = (0..TRIES).take_while(|_| context.attempts.take()).count();
+        self.upstream.fetch_add(made, Ordering::SeqCst);
         self.begun.fetch_add(1, Ordering::SeqCst);
         let permit = self.gate.acquire().await.map_err(Error::internal)?;
         permit.forget();
-        Ok(Response::new(GenerateResponse { request_id: self.name.into(), raw: org, ..Default::default() }))
+        Ok(Response::new(GenerateResponse {
+            request_id: self.name.into(),
+            raw: context.scope.org,
+            ..Default::default()
+        }))
     }
 
     /// As many pieces of 16 KiB as `max_output_tokens` says, each with one permit of the gate; the first waits too.
@@ -102,7 +113,7 @@ impl Running {
 
     pub(crate) async fn at(address: SocketAddr, name: &'static str, options: ServeOptions) -> Self {
         let gate = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
-        let fake = Fake { name, gate, begun: Arc::default() };
+        let fake = Fake { name, gate, begun: Arc::default(), upstream: Arc::default() };
         let readiness = Readiness::default();
         let services = Services::default().with(GatewayServiceServer::new(fake.clone())).ready_when(&readiness);
         let listening = bind(address).await.unwrap();

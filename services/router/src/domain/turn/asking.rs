@@ -1,6 +1,7 @@
 //! What a turn asks the gateway.
 
 use tutti_error::{Error, Reason, Result};
+use tutti_layers::Attempts;
 use tutti_proto::{
     gateway::v1::GenerateRequest,
     llm::v1::{RunLimits, ToolChoice, tool_choice::Mode},
@@ -39,6 +40,13 @@ impl Turn {
             choice.tool_name.clear();
         }
         Some(choice)
+    }
+
+    /// The attempts that a generation may cause, for those below who send or ask again.
+    pub(super) fn cap(limits: Option<&RunLimits>) -> Attempts {
+        let limits = limits.copied().unwrap_or_default();
+        let cap = Attempts::at_most(limits.max_attempts);
+        if limits.max_cost_nano_usd > 0 { cap.never_after_loss() } else { cap }
     }
 
     /// What is left of the turn's bounds.

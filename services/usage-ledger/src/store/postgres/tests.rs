@@ -78,7 +78,7 @@ async fn replicas(tasks: &Tasks) -> (Arc<PostgresStore>, [GroupCommit; 2]) {
 }
 
 fn call() -> CallContext {
-    CallContext { scope: scope(), deadline: Deadline::after(Duration::from_secs(60)) }
+    CallContext::new(scope(), Deadline::after(Duration::from_secs(60)))
 }
 
 #[tokio::test]
