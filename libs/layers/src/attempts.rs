@@ -8,7 +8,7 @@ use std::sync::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The metadata that carries the cap from peer to peer: a decimal number.
-pub const ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("x-tutti-attempts");
+pub const ATTEMPTS_HEADER: HeaderName = HeaderName::from_static("x-tutti-attempts-left");
 
 /// The attempts that a call has left. Every layer that tries something again takes from it, so that retries of several
 /// layers never multiply: who is about to call a provider asks [`Attempts::take`], the client library spends on calls
