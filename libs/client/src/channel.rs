@@ -1,6 +1,7 @@
 //! One channel type for peers in the same process and across the network.
 
 use std::{
+    convert::Infallible,
     fmt,
     future::Future,
     pin::Pin,
@@ -32,17 +33,18 @@ impl fmt::Debug for Channel {
 impl Channel {
     /// To a service in this process, through its whole server stack. Every call is a task of its own, ended when the
     /// caller drops it; the body is driven by its reader.
-    pub fn in_process(service: axum::Router) -> Self {
+    pub fn in_process<S>(service: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+    {
         let service = service_fn(move |mut request: Request<Body>| {
             request.extensions_mut().insert(Peer::InProcess);
             let call = service.clone().oneshot(request);
             // Owned by the future that waits for it.
             #[allow(clippy::disallowed_methods)]
             let task = AbortOnDropHandle::new(tokio::spawn(call));
-            async move {
-                let response = task.await.map_err(BoxError::from)?.map_err(|never| match never {})?;
-                Ok::<_, BoxError>(response.map(Body::new))
-            }
+            async move { task.await.map_err(BoxError::from)?.map_err(|never| match never {}) }
         });
         Self(BoxCloneSyncService::new(service))
     }

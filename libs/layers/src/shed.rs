@@ -82,7 +82,7 @@ where
 }
 
 /// A response body that holds its call's place until it is dropped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ShedBody<B> {
     inner: B,
     _permit: Option<OwnedSemaphorePermit>,

@@ -10,6 +10,11 @@ use tutti_error::{Error, from_status};
 use tutti_layers::{CallLayer, MetricsLayer, ShedLayer, TraceLayer};
 use tutti_types::Deadline;
 
+use crate::{
+    Stack,
+    dispatch::{Dispatch, Front},
+};
+
 /// Writes a failure as the clients of these routes read it.
 pub type WriteError = fn(&Error) -> Response<Body>;
 
@@ -25,6 +30,11 @@ impl HttpRoutes {
     /// Routes, and how to write the failures of the layers before them.
     pub fn new(router: axum::Router, write_error: WriteError) -> Self {
         Self { router, write_error }
+    }
+
+    /// The whole of what a listener serves.
+    pub(crate) fn alone(self, timeout: Duration, shed: ShedLayer) -> Stack {
+        Stack::new(Front::new(Dispatch::new(Vec::new()), Some(self.stack(timeout, Some(shed)))))
     }
 
     /// The routes behind what they share with gRPC: a span, metrics, strangers' headers stripped, a deadline, and, over the network, no

@@ -2,6 +2,7 @@
 //! and a listener that drains.
 
 mod admin;
+mod dispatch;
 mod health;
 mod http;
 mod incoming;
@@ -14,6 +15,6 @@ mod waiting;
 
 pub use http::{HttpRoutes, WriteError};
 pub use serve::{Listening, ServeOptions, bind, serve, serve_http};
-pub use services::Services;
+pub use services::{Services, Stack};
 pub use tasks::Tasks;
 pub use tutti_telemetry::Readiness;

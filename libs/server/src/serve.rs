@@ -5,11 +5,11 @@ use std::{net::SocketAddr, os::fd::AsFd as _, time::Duration};
 use rand::RngExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::{service::Routes, transport::Server};
+use tonic::transport::Server;
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::{AuthLayer, Callers, MeshSecret, ServerTls, ShedLayer};
 
-use crate::{HttpRoutes, Services, health::Health, incoming::incoming};
+use crate::{HttpRoutes, Services, Stack, health::Health, incoming::incoming};
 
 /// Stream windows are 64 KiB; a connection's holds as many as may be open on it, so that a stalled reader never
 /// stalls its neighbours.
@@ -114,20 +114,20 @@ pub async fn serve_http(
     shutdown: CancellationToken,
 ) -> Result<()> {
     let transport = transport(options.max_connection_age).accept_http1(true);
-    let network = http.stack(options.default_timeout, Some(ShedLayer::new(options.max_concurrent_calls)));
+    let network = http.alone(options.default_timeout, ShedLayer::new(options.max_concurrent_calls));
     run(transport, listening, network, shutdown.clone().cancelled_owned(), (options, shutdown)).await
 }
 
 /// Serves until `draining` ends and the running calls too, and no longer than the grace period after `shutdown`.
 pub(crate) async fn run(
-    mut transport: Server,
+    transport: Server,
     listening: Listening,
-    network: axum::Router,
+    network: Stack,
     draining: impl Future<Output = ()>,
     (options, shutdown): (ServeOptions, CancellationToken),
 ) -> Result<()> {
     let connections = incoming(listening.listener, options.tls);
-    let server = transport.add_routes(Routes::from(network)).serve_with_incoming_shutdown(connections, draining);
+    let server = transport.serve_with_incoming_shutdown(network, connections, draining);
     tokio::select! {
         result = server => result.map_err(|error| Error::internal(format!("the server failed: {error}"))),
         () = overdue(shutdown, options.grace) => {

@@ -1,25 +1,32 @@
 //! gRPC services as one HTTP service, with the stack that stands before every handler, and a door for plain HTTP beside.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, fmt, time::Duration};
 
-use axum::response::IntoResponse;
-use http::Request;
+use axum::response::IntoResponse as _;
+use http::{Request, Response, StatusCode};
 use tonic::{Status, body::Body, server::NamedService};
-use tower::Service;
+use tower::{
+    Service, ServiceBuilder,
+    layer::util::{Identity, Stack as Stacked},
+    util::BoxCloneSyncService,
+};
 use tutti_error::Error;
 use tutti_layers::{
     AuthLayer, CallLayer, DeadlineLayer, LogLayer, MetricsLayer, ShedLayer, TraceLayer, TypedErrorsLayer,
 };
 
-use crate::{HttpRoutes, Readiness};
+use crate::{
+    HttpRoutes, Readiness,
+    dispatch::{Dispatch, Front, Grpc},
+};
 
-/// How the content type of a gRPC call begins.
-const GRPC: &[u8] = b"application/grpc";
+/// A group of services behind its stack of layers. Cheap to clone.
+pub type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// Services by name. One process serves one group (`router`) or several merged (`tutti up`).
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default)]
 pub struct Services {
-    router: axum::Router,
+    grpc: Vec<(&'static str, Grpc)>,
     names: Vec<&'static str>,
     readiness: Vec<(&'static str, Readiness)>,
     /// What plain HTTP clients are served.
@@ -31,13 +38,11 @@ impl Services {
     #[must_use]
     pub fn with<S>(mut self, service: S) -> Self
     where
-        S: Service<Request<Body>, Error = Infallible> + NamedService + Clone + Send + Sync + 'static,
-        S::Response: IntoResponse,
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService,
+        S: Clone + Send + Sync + 'static,
         S::Future: Send + 'static,
     {
-        let service =
-            tower::util::MapRequest::new(service, |request: Request<axum::body::Body>| request.map(Body::new));
-        self.router = self.router.route_service(&format!("/{}/{{*rpc}}", S::NAME), service);
+        self.grpc.push((S::NAME, Grpc::new(service)));
         self.names.push(S::NAME);
         self
     }
@@ -62,7 +67,7 @@ impl Services {
     /// Both groups. Two services of the same name are a mistake of the composition and panic at start.
     #[must_use]
     pub fn merge(mut self, other: Self) -> Self {
-        self.router = self.router.merge(other.router);
+        self.grpc.extend(other.grpc);
         self.names.extend(other.names);
         self.readiness.extend(other.readiness);
         self.http = self.http.or(other.http);
@@ -96,53 +101,49 @@ impl Services {
     /// 5. call: strips what strangers may not say, before any handler reads it
     ///
     /// Plain HTTP routes stand beside it.
-    pub fn stack(self, default_timeout: Duration) -> axum::Router {
-        let grpc = outer(self.router.fallback(unimplemented).layer(CallLayer), default_timeout);
-        beside(grpc, self.http.map(|http| http.stack(default_timeout, None)))
+    pub fn stack(self, default_timeout: Duration) -> Stack {
+        let http = self.http.map(|http| http.stack(default_timeout, None));
+        let grpc = outer(default_timeout).layer(CallLayer).service(Dispatch::new(self.grpc));
+        Stack::new(Front::new(grpc, http))
     }
 
     /// These services as they are, and a refusal of all others, for plain HTTP too.
-    pub(crate) fn refusing_others(self, why: impl Fn() -> Error + Clone + Send + Sync + 'static) -> axum::Router {
-        let refuse = async move |headers: http::HeaderMap| {
-            let is_grpc = headers.get(http::header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(GRPC));
-            match is_grpc {
-                true => Status::from(why()).into_http(),
-                false => (http::StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", why())).into_response(),
-            }
-        };
+    pub(crate) fn refusing_others(self, why: impl Fn() -> Error + Clone + Send + Sync + 'static) -> Stack {
+        let says = why.clone();
+        let http = async move || (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", says())).into_response();
+        let dispatch = Dispatch::new(self.grpc).or_else(move || Status::from(why()).into_http());
         // Refusals take no time.
-        outer(self.router.fallback(refuse), Duration::from_secs(1))
+        let grpc = outer(Duration::from_secs(1)).service(dispatch);
+        Stack::new(Front::new(grpc, Some(axum::Router::new().fallback(http))))
     }
 
     /// The standard stack for callers over the network, with two layers more, between typed errors and call:
     ///
     /// 5. auth: proves who calls, before `call` believes what it says; strangers don't take a place
     /// 6. shed: refuses what is too much
-    pub(crate) fn network_stack(self, default_timeout: Duration, auth: AuthLayer, shed: ShedLayer) -> axum::Router {
+    pub(crate) fn network_stack(self, default_timeout: Duration, auth: AuthLayer, shed: ShedLayer) -> Stack {
         let http = self.http.map(|http| http.stack(default_timeout, Some(shed.clone())));
-        let guarded = self.router.fallback(unimplemented).layer(CallLayer).layer(shed).layer(auth);
-        beside(outer(guarded, default_timeout), http)
+        let guarded = outer(default_timeout).layer(auth).layer(shed).layer(CallLayer);
+        Stack::new(Front::new(guarded.service(Dispatch::new(self.grpc)), http))
     }
 }
 
-fn beside(grpc: axum::Router, http: Option<axum::Router>) -> axum::Router {
-    match http {
-        Some(http) => grpc.merge(http),
-        None => grpc,
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").field("names", &self.names).finish_non_exhaustive()
     }
 }
 
-fn outer(router: axum::Router, default_timeout: Duration) -> axum::Router {
-    router
-        .layer(TypedErrorsLayer)
-        .layer(DeadlineLayer::new(default_timeout))
-        .layer(LogLayer)
-        .layer(MetricsLayer)
+type Outer = Stacked<
+    TypedErrorsLayer,
+    Stacked<DeadlineLayer, Stacked<LogLayer, Stacked<MetricsLayer, Stacked<TraceLayer, Identity>>>>,
+>;
+
+fn outer(default_timeout: Duration) -> ServiceBuilder<Outer> {
+    ServiceBuilder::new()
         .layer(TraceLayer)
-}
-
-/// What gRPC clients expect for a path that no service has.
-async fn unimplemented() -> impl IntoResponse {
-    let headers = [("content-type", "application/grpc"), ("grpc-status", "12"), ("grpc-message", "unknown service")];
-    (http::StatusCode::OK, headers)
+        .layer(MetricsLayer)
+        .layer(LogLayer)
+        .layer(DeadlineLayer::new(default_timeout))
+        .layer(TypedErrorsLayer)
 }

@@ -88,7 +88,8 @@ fn subscriber(
     let level = EnvFilter::try_new(&options.log_level).unwrap_or_else(|_| EnvFilter::new("info"));
     // Spans of calls pass every filter: the lines inside are to have their ids, whatever the level.
     let lines = log::layer(options.log_format).with_filter(FilterExt::or(level, calls()));
-    let spans = provider.map(|provider| otlp::layer(provider).with_filter(calls()));
+    // The filter is around the option: a missing layer counts as one without a filter, and enables every span there is.
+    let spans = provider.map(otlp::layer).with_filter(calls());
     tracing_subscriber::registry().with(spans).with(lines)
 }
 
@@ -159,6 +160,16 @@ mod tests {
                 // What is exported is told by the layer that exports.
                 assert!(span.context().span().span_context().is_valid(), "the span of the call is lost");
             }
+        });
+    }
+
+    #[test]
+    fn what_no_filter_wants_is_off_for_good() {
+        let options = Options { log_level: "info".into(), log_format: LogFormat::Text, traces: None };
+        tracing::subscriber::with_default(subscriber(&options, None), || {
+            assert!(tracing::enabled!(target: "tutti", tracing::Level::INFO));
+            assert!(!trace::server("a.B/C", None, None).is_none());
+            assert!(tracing::debug_span!(target: "h2", "Connection").is_none());
         });
     }
 }

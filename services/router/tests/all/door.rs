@@ -205,7 +205,7 @@ async fn a_server_that_has_too_much_to_do_says_so_in_openais_form() {
 async fn a_silent_stream_gives_signs_of_life() {
     let mesh = Mesh::start().await;
     let body = Body::from(body("stall", json!({"stream": true})));
-    let request = Request::post("/v1/chat/completions").body(body).unwrap();
+    let request = Request::post("/v1/chat/completions").body(tonic::body::Body::new(body)).unwrap();
     let stack = mesh.app.services().stack(Duration::from_secs(300));
     let mut answer = stack.oneshot(request).await.unwrap().into_body();
     let mut said = Vec::new();
