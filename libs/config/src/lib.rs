@@ -64,6 +64,7 @@ pub use crate::sections::general::{GeneralConfig, LogFormat};
 pub use crate::sections::mesh::{CertificateFiles, MeshConfig, MeshTls};
 pub use crate::sections::personas::{Persona, Personas, ThinkingStyle, Verbosity};
 pub use crate::sections::provider::{Preset, ProviderKind};
+pub use crate::sections::resilience::{BreakerConfig, ResilienceConfig, RetryConfig};
 pub use crate::sections::server::{ServerConfig, check_bind};
 pub use crate::sections::storage::{PostgresConfig, StorageConfig};
 pub use crate::sections::telemetry::TelemetryConfig;

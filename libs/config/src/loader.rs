@@ -39,7 +39,7 @@ pub(crate) const KNOWN_SECTIONS: [&str; 19] = [
 ];
 
 /// Sections accepted ahead of their feature: a warning unless somebody reads them.
-pub(crate) const NOT_BUILT_SECTIONS: [&str; 6] = ["quotas", "cache", "agents", "servers", "tasks", "resilience"];
+pub(crate) const NOT_BUILT_SECTIONS: [&str; 5] = ["quotas", "cache", "agents", "servers", "tasks"];
 
 /// The values built into the program, in the form of the files that override them.
 const BUILT_IN: &str = include_str!("defaults.toml");

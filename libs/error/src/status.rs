@@ -32,9 +32,12 @@ pub fn code_of(reason: Reason, after_output: bool) -> Code {
         | R::UnknownAttempt
         | R::UnknownWorkspace => Code::NotFound,
         R::IdempotencyConflict => Code::AlreadyExists,
-        R::BudgetExceeded | R::RateLimited | R::Overloaded | R::ToolRoundsExceeded | R::AttemptsExceeded => {
-            Code::ResourceExhausted
-        }
+        R::BudgetExceeded
+        | R::RateLimited
+        | R::BackendRateLimited
+        | R::Overloaded
+        | R::ToolRoundsExceeded
+        | R::AttemptsExceeded => Code::ResourceExhausted,
         R::BackendNotUsable
         | R::Unsupported
         | R::ProviderAuth
@@ -47,6 +50,7 @@ pub fn code_of(reason: Reason, after_output: bool) -> Code {
             Code::DataLoss
         }
         R::AllBackendsFailed
+        | R::CircuitOpen
         | R::ProviderRateLimited
         | R::ProviderError
         | R::ConnectionFailed

@@ -95,12 +95,18 @@ pub async fn serve(
 ) -> Result<()> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     let health = Health::new(reporter, services.readiness()).await;
+    let drained = services.drained();
     let services = with_reflection(services)?.with(health_service);
     let auth = AuthLayer::new(options.callers, options.secret.clone());
     // gRPC alone needs no HTTP/1.
     let transport = transport(options.max_connection_age).accept_http1(services.has_http());
     let network = services.network_stack(options.default_timeout, auth, ShedLayer::new(options.max_concurrent_calls));
-    run(transport, listening, network, health.follow(shutdown.clone()), (options, shutdown)).await
+    let stopping = health.follow(shutdown.clone());
+    let draining = async move {
+        stopping.await;
+        drained.iter().for_each(CancellationToken::cancel);
+    };
+    run(transport, listening, network, draining, (options, shutdown)).await
 }
 
 /// Serves plain HTTP routes alone until `shutdown`, lets running calls finish within the grace period, and returns.

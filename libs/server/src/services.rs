@@ -4,6 +4,7 @@ use std::{convert::Infallible, fmt, time::Duration};
 
 use axum::response::IntoResponse as _;
 use http::{Request, Response, StatusCode};
+use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body, server::NamedService};
 use tower::{
     Service, ServiceBuilder,
@@ -31,6 +32,8 @@ pub struct Services {
     readiness: Vec<(&'static str, Readiness)>,
     /// What plain HTTP clients are served.
     http: Option<HttpRoutes>,
+    /// Cancelled when the server begins to drain.
+    draining: Vec<CancellationToken>,
 }
 
 impl Services {
@@ -71,6 +74,7 @@ impl Services {
         self.names.extend(other.names);
         self.readiness.extend(other.readiness);
         self.http = self.http.or(other.http);
+        self.draining.extend(other.draining);
         self
     }
 
@@ -79,6 +83,19 @@ impl Services {
     pub fn ready_when(mut self, readiness: &Readiness) -> Self {
         self.readiness.extend(self.names.iter().map(|name| (*name, readiness.clone())));
         self
+    }
+
+    /// Cancels `token` when the server begins to drain, so that streams without an end of their own end, and nobody waits
+    /// for them until the grace period is over.
+    #[must_use]
+    pub fn draining(mut self, token: &CancellationToken) -> Self {
+        self.draining.push(token.clone());
+        self
+    }
+
+    /// What is to be cancelled when the server begins to drain.
+    pub(crate) fn drained(&self) -> Vec<CancellationToken> {
+        self.draining.clone()
     }
 
     /// The full names, for instance `tutti.router.v1.RouterService`.

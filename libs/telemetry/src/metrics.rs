@@ -31,6 +31,10 @@ impl Metrics {
     pub const COST: &str = "tutti_cost_nano_usd_total";
     /// From sending to the first piece of output, in seconds, by `backend`.
     pub const FIRST_TOKEN: &str = "tutti_time_to_first_token_seconds";
+    /// Circuit breakers that opened, by `backend`.
+    pub const BREAKER_OPENED: &str = "tutti_breaker_opened_total";
+    /// Calls that an open circuit breaker refused, by `backend`.
+    pub const BREAKER_REJECTED: &str = "tutti_breaker_rejected_total";
     /// Changes of one transaction of the ledger.
     pub const BATCH: &str = "tutti_ledger_batch_size";
     /// Settlements on disk that wait for the ledger.
@@ -100,6 +104,8 @@ fn describe() {
     describe_counter!(Metrics::TOKENS, "Tokens, by backend, model and kind");
     describe_counter!(Metrics::COST, "Cost in billionths of a US dollar, by backend and model");
     describe_histogram!(Metrics::FIRST_TOKEN, Unit::Seconds, "From sending to the first piece of output, by backend");
+    describe_counter!(Metrics::BREAKER_OPENED, "Circuit breakers that opened, by backend");
+    describe_counter!(Metrics::BREAKER_REJECTED, "Calls refused by an open circuit breaker, by backend");
     describe_histogram!(Metrics::BATCH, "Changes of one transaction of the ledger");
     describe_gauge!(Metrics::SPOOL, "Settlements on disk that wait for the ledger");
     describe_counter!(Metrics::STORE_ERRORS, "Failures of a store, by operation");

@@ -2,6 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use tokio_util::sync::CancellationToken;
 use tutti_client::Channel;
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::MAX_MESSAGE_BYTES;
@@ -14,6 +15,7 @@ use crate::{
     config::Config,
     domain::catalogue::Catalogue,
     grpc::Grpc,
+    resilience::Changes,
     settle::Settler,
     spool::Spool,
 };
@@ -31,10 +33,14 @@ pub struct App {
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) backends: Backends,
+    /// Of the backends' state.
+    pub(crate) changes: Changes,
     pub(crate) catalogue: Catalogue,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) settler: Settler,
     pub(crate) tasks: Tasks,
+    /// Cancelled when the server lets its last calls end: streams without an end of their own end then.
+    pub(crate) draining: CancellationToken,
 }
 
 impl App {
@@ -52,7 +58,8 @@ impl App {
     /// As [`App::start`].
     pub async fn start_with(config: &Config, data_dir: &Path, ledger: Arc<dyn Ledger>) -> Result<Self> {
         let catalogue = Catalogue::with(&config.models).map_err(Error::internal)?;
-        let backends = Backends::new(config)?;
+        let changes = Changes::new();
+        let backends = Backends::new(config, &changes)?;
         let dir = data_dir.join(SPOOL);
         let spool = tokio::task::spawn_blocking(move || Spool::open(&dir)).await.map_err(Error::internal)?;
         let spool = spool.map_err(|error| {
@@ -60,8 +67,9 @@ impl App {
             Error::new(Reason::StoreUnavailable, format!("the spool folder {} can't be used: {error}", dir.display()))
         })?;
         let tasks = Tasks::default();
+        let draining = CancellationToken::new();
         let settler = Settler::start(Arc::clone(&ledger), spool, &tasks);
-        Ok(Self { gateway: Arc::new(Gateway { backends, catalogue, ledger, settler, tasks }) })
+        Ok(Self { gateway: Arc::new(Gateway { backends, changes, catalogue, ledger, settler, tasks, draining }) })
     }
 
     /// The generated server.
@@ -69,12 +77,13 @@ impl App {
         let server = GatewayServiceServer::new(Grpc::new(Arc::clone(&self.gateway)))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Services::default().with(server)
+        Services::default().with(server).draining(&self.gateway.draining)
     }
 
     /// Ends the gateway after the last call: what is still to be settled is told to the ledger, or kept on disk for the
     /// next process. The ledger should still be there.
     pub async fn stop(self, grace: Duration) {
+        self.gateway.draining.cancel();
         if !self.gateway.tasks.end(grace).await {
             tracing::warn!("settlements were still on their way; their holds will expire into assumed records");
         }

@@ -13,16 +13,18 @@ use tutti_proto::{
     ledger::v1::{ReleaseRequest, ReserveRequest, SettleRequest},
     llm::v1::{self as wire, AttemptOutcome, FinishReason},
 };
+use tutti_providers::ProviderError;
 use tutti_telemetry::Current;
 use tutti_types::{AttemptId, TokenCounts, UnitPrices, llm::Completion, time};
 
 use crate::{
     app::Gateway,
-    domain::estimate,
-    driver::{Key, OnWire},
+    domain::{breaker::Ending as Told, estimate},
+    driver::OnWire,
     error::{Failure, Spent},
     observe,
     plan::Plan,
+    resilience::{Key, Pass},
     settle::{Ending, Settler, What},
 };
 
@@ -38,8 +40,10 @@ const LATE: Duration = Duration::from_millis(100);
 pub(crate) struct Attempt {
     /// Its id, sent upstream and the key of the ledger's row.
     pub(crate) id: AttemptId,
-    /// The key it is made with.
-    pub(crate) key: Key,
+    /// The credential it is made with.
+    pass: Pass,
+    /// It failed for its credential, and there are others.
+    others: bool,
     plan: Arc<Plan>,
     settler: Settler,
     stage: Stage,
@@ -81,13 +85,17 @@ impl Attempt {
     /// Reserves the worst case. Nothing is sent without a hold.
     ///
     /// # Errors
-    /// BUDGET_EXCEEDED and other refusals of the ledger; SERVICE_UNAVAILABLE when it can't be reached.
+    /// CIRCUIT_OPEN; ATTEMPTS_EXCEEDED; BUDGET_EXCEEDED and other refusals of the ledger; SERVICE_UNAVAILABLE when it can't be reached.
     pub(crate) async fn open(gateway: &Gateway, plan: &Arc<Plan>) -> Result<Self> {
-        let key = plan.backend.upstream()?.key();
+        let pass = plan.backend.pass(plan.attribution.as_ref())?;
+        if !plan.context.attempts.take() {
+            let message = "no attempts are left for this call; allow more with limits.max_attempts";
+            return Err(Error::new(Reason::AttemptsExceeded, message));
+        }
         let id = AttemptId::generate();
         tutti_telemetry::set_request_id(&plan.request_id);
-        let request = reservation(id, plan, &key);
-        let attempt = Self::new(id, key, Arc::clone(plan), gateway.settler.clone());
+        let request = reservation(id, plan, pass.key());
+        let attempt = Self::new(id, pass, Arc::clone(plan), gateway.settler.clone());
         let ledger = Arc::clone(&gateway.ledger);
         let (context, span) = (plan.context.clone(), attempt.span.clone());
         // In a task of its own, so that a caller who goes away can't leave a hold nobody knows of: the attempt comes
@@ -104,13 +112,14 @@ impl Attempt {
         waited.map_err(|_| late())?.map_err(|_| lost())?
     }
 
-    fn new(id: AttemptId, key: Key, plan: Arc<Plan>, settler: Settler) -> Self {
+    fn new(id: AttemptId, pass: Pass, plan: Arc<Plan>, settler: Settler) -> Self {
         let span = observe::span(&plan, id);
         Self {
             place: span.in_scope(tutti_telemetry::current),
             span,
             id,
-            key,
+            pass,
+            others: false,
             plan,
             settler,
             stage: Stage::Held,
@@ -132,6 +141,16 @@ impl Attempt {
             self.submit(What::ReleaseIfHeld(self.release(error.reason())));
         }
         Err(error)
+    }
+
+    /// The credential it is made with.
+    pub(crate) fn key(&self) -> &Key {
+        self.pass.key()
+    }
+
+    /// Whether it failed for its credential, and another one could be tried.
+    pub(crate) fn may_switch(&self) -> bool {
+        self.others
     }
 
     /// It is about to be sent; what is returned says later whether it really left.
@@ -186,6 +205,7 @@ impl Attempt {
     pub(crate) fn close_ok(&mut self, finish: FinishReason) -> wire::Attempt {
         let (tokens, estimated) = self.used(true);
         self.plan.backend.observe(Ok(()), self.first_output);
+        self.pass.end(Told::Ok);
         self.close(&Outcome {
             outcome: AttemptOutcome::Ok,
             reason: Reason::Unspecified,
@@ -200,8 +220,10 @@ impl Attempt {
     /// Ends it as a failure.
     pub(crate) fn close_failed(&mut self, failure: &Failure) -> wire::Attempt {
         self.plan.backend.observe(Err(failure), self.first_output);
+        self.pass.end(failure.ending());
         if let Ok(upstream) = &self.plan.backend.upstream {
-            upstream.refused(&self.key, failure.error.reason);
+            let ProviderError { reason, retry_after, .. } = failure.error;
+            self.others = upstream.keys().refused(self.pass.key(), reason, retry_after);
         }
         let nothing_came = self.told.is_none() && self.received_chars == 0;
         let (tokens, estimated) = match failure.spent {

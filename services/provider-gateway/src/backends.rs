@@ -3,14 +3,16 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tutti_config::{
     BackendConfig, Credential, Credentials, DEFAULT_CONTEXT_TOKENS, Preset, ProviderKind, SecretString,
 };
 use tutti_error::{Error, Reason, Result};
+use tutti_proto::llm::v1::Attribution;
 use tutti_providers::{Dialect, Format, Target, adapter};
+use tutti_telemetry::Metrics;
 use tutti_types::UnitPrices;
 
 use crate::{
@@ -20,8 +22,9 @@ use crate::{
         pricing,
         resolve::{Offer, Resolved, vendor_of},
     },
-    driver::{Clients, Key, Upstream},
+    driver::{Clients, Upstream},
     error::Failure,
+    resilience::{Changes, Keys, Pass},
 };
 
 /// All backends, in the order of the configuration.
@@ -41,6 +44,7 @@ pub(crate) struct Backend {
     offer: Offer,
     api_version: Option<String>,
     health: Mutex<Health>,
+    changes: Changes,
 }
 
 impl fmt::Debug for Backend {
@@ -70,11 +74,11 @@ impl Backends {
     ///
     /// # Errors
     /// INTERNAL when no HTTP client can be made.
-    pub(crate) fn new(config: &Config) -> Result<Self> {
+    pub(crate) fn new(config: &Config, changes: &Changes) -> Result<Self> {
         let mut clients = Clients::default();
         let mut backends = Vec::with_capacity(config.backends.len());
         for backend in config.backends.iter() {
-            let backend = Backend::new(backend, &config.credentials, &mut clients)?;
+            let backend = Backend::new(backend, &config.credentials, &mut clients, changes)?;
             if let Err(why) = &backend.upstream {
                 tracing::info!(backend = backend.config.name, "this backend can't be used: {why}");
             }
@@ -103,7 +107,12 @@ impl Backends {
 }
 
 impl Backend {
-    fn new(config: &BackendConfig, credentials: &Credentials, clients: &mut Clients) -> Result<Self> {
+    fn new(
+        config: &BackendConfig,
+        credentials: &Credentials,
+        clients: &mut Clients,
+        changes: &Changes,
+    ) -> Result<Self> {
         let credential = credentials.for_backend(config);
         let provider = config.preset.map_or(config.provider.as_str(), Preset::as_str);
         let base_url = config.effective_base_url(credential);
@@ -114,7 +123,7 @@ impl Backend {
             Err(why) => Err(why),
             Ok((format, base_url)) => {
                 let client = clients.with_connect_timeout(config.timeouts.connect)?;
-                let upstream = Upstream::new(client, base_url, adapter(format), keys(config, credential));
+                let upstream = Upstream::new(client, base_url, adapter(format), keys(config, credential, changes));
                 let (organization, project) =
                     credential.map(|c| (c.organization_id.clone(), c.project_id.clone())).unwrap_or_default();
                 Ok(upstream.billed_to(organization, project))
@@ -129,6 +138,7 @@ impl Backend {
             offer: if own_address || !has_own_models_only(config) { Offer::Any } else { Offer::Own },
             api_version: config.api_version.clone().or_else(|| credential.and_then(|c| c.version.clone())),
             health: Mutex::default(),
+            changes: changes.clone(),
             config: config.clone(),
         })
     }
@@ -142,6 +152,19 @@ impl Backend {
             Error::new(Reason::BackendNotUsable, format!("the backend \"{}\" can't be used: {why}", self.config.name))
         };
         self.upstream.as_ref().map_err(unusable)
+    }
+
+    /// The credential for the next attempt, and leave to make it.
+    ///
+    /// # Errors
+    /// BACKEND_NOT_USABLE; CIRCUIT_OPEN with the time after which it is worth asking again.
+    pub(crate) fn pass(&self, attribution: Option<&Attribution>) -> Result<Pass> {
+        let session = attribution.map_or("", |attribution| attribution.session_id.as_str());
+        self.upstream()?.keys().choose(session, Instant::now()).map_err(|wait| {
+            metrics::counter!(Metrics::BREAKER_REJECTED, "backend" => self.config.name.clone()).increment(1);
+            let message = format!("the backend \"{}\" kept failing and is left alone for a while", self.config.name);
+            Error::new(Reason::CircuitOpen, message).retry_after(wait)
+        })
     }
 
     /// The model to call: the one named, else the backend's.
@@ -198,6 +221,9 @@ impl Backend {
             return;
         }
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        if health.healthy != Some(outcome.is_ok()) {
+            self.changes.tell();
+        }
         health.healthy = Some(outcome.is_ok());
         health.checked_at = Some(SystemTime::now());
         health.latency = latency.or(health.latency);
@@ -275,13 +301,15 @@ fn no_credential(config: &BackendConfig) -> String {
     format!("no credential: set {variable} or [{section}] api_key in credentials.toml")
 }
 
-fn keys(config: &BackendConfig, credential: Option<&Credential>) -> Vec<Key> {
-    let Some(credential) = credential else {
-        // The simulator refuses calls without a key, as those it stands for do; any will do.
-        let any = || Key::new("simulator", SecretString::from("simulator"));
-        return if config.provider == ProviderKind::Simulator { vec![any()] } else { Vec::new() };
+fn keys(config: &BackendConfig, credential: Option<&Credential>, changes: &Changes) -> Keys {
+    // The simulator refuses calls without a key, as those it stands for do; any will do.
+    let any = [SecretString::from("simulator")];
+    let (section, secrets) = match credential {
+        Some(credential) => (credential.name.as_str(), credential.api_keys.as_slice()),
+        None if config.provider == ProviderKind::Simulator => ("simulator", any.as_slice()),
+        None => ("", [].as_slice()),
     };
-    credential.api_keys.iter().map(|secret| Key::new(&credential.name, secret.clone())).collect()
+    Keys::new(&config.name, &config.resilience.breaker, changes.clone(), section, secrets)
 }
 
 /// Whether the provider serves its own models and no others.
@@ -307,7 +335,7 @@ mod tests {
 
     fn backend(config: &BackendConfig, credentials: &Credentials) -> Backend {
         crate::testing::install_tls();
-        Backend::new(config, credentials, &mut Clients::default()).unwrap()
+        Backend::new(config, credentials, &mut Clients::default(), &Changes::new()).unwrap()
     }
 
     fn unusable(config: &BackendConfig) -> String {

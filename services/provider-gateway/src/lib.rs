@@ -2,7 +2,7 @@
 //!
 //! `calls` makes a generation or an embedding: it plans (`plan`), opens an attempt with a hold at the ledger
 //! (`attempt`), exchanges with the provider (`driver`, and the wire formats of `tutti_providers`), and closes the
-//! attempt; `settle` tells the ledger. What needs no IO is in [`domain`].
+//! attempt; `settle` tells the ledger. `resilience` chooses the credential and stops calls that would fail. What needs no IO is in [`domain`].
 
 mod app;
 mod attempt;
@@ -16,6 +16,7 @@ mod error;
 mod grpc;
 mod observe;
 mod plan;
+mod resilience;
 mod settle;
 mod spool;
 #[cfg(test)]

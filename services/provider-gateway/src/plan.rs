@@ -32,6 +32,9 @@ use crate::{
 /// The most inputs of one embedding call.
 const MAX_INPUTS: usize = 2048;
 
+/// The most attempts of a call that says nothing about them, as `RunLimits` promises.
+const MAX_ATTEMPTS: u32 = 10;
+
 /// What is asked of the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
@@ -72,6 +75,8 @@ pub(crate) struct Plan {
     pub(crate) target: Target,
     /// The HTTP request, made anew from this for every attempt.
     pub(crate) http: HttpRequest,
+    /// The most that all its attempts may cost together; how many there may be is in the context.
+    pub(crate) max_cost: Option<NanoUsd>,
     /// What is reserved.
     pub(crate) worst_case: TokenCounts,
     /// Unit prices at the worst case.
@@ -138,11 +143,12 @@ pub(crate) fn generation(
         model,
         target,
         http,
+        max_cost: max_cost(request.limits.as_ref()),
         worst_case,
         prices,
         warnings,
     };
-    plan.check_cost(request.limits.as_ref())?;
+    plan.check_cost()?;
     Ok((plan, Expectation { checks, include_raw: request.include_raw && !stream }))
 }
 
@@ -177,10 +183,11 @@ pub(crate) fn embedding(
         target,
         warnings: std::mem::take(&mut http.warnings),
         http,
+        max_cost: max_cost(request.limits.as_ref()),
         worst_case: TokenCounts { fresh_input: bound, ..TokenCounts::default() },
         prices,
     };
-    plan.check_cost(request.limits.as_ref())?;
+    plan.check_cost()?;
     Ok(plan)
 }
 
@@ -190,22 +197,30 @@ impl Plan {
         self.prices.cost(&self.worst_case)
     }
 
-    fn check_cost(&self, limits: Option<&RunLimits>) -> Result<()> {
-        let most = NanoUsd(limits.map_or(0, |limits| limits.max_cost_nano_usd));
-        let hold = self.hold();
-        if most.0 > 0 && hold > most {
-            let message = format!("this call may cost up to {hold}, more than its bound of {most}");
-            return Err(Error::new(Reason::BudgetExceeded, message));
-        }
-        Ok(())
+    /// Whether another attempt stays within the cost bound when so much was spent before.
+    pub(crate) fn affords(&self, spent: NanoUsd) -> bool {
+        self.max_cost.is_none_or(|most| self.hold().0.saturating_add(spent.0) <= most.0)
     }
+
+    fn check_cost(&self) -> Result<()> {
+        match self.max_cost {
+            Some(most) if !self.affords(NanoUsd(0)) => {
+                let message = format!("this call may cost up to {}, more than its bound of {most}", self.hold());
+                Err(Error::new(Reason::BudgetExceeded, message))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn max_cost(limits: Option<&RunLimits>) -> Option<NanoUsd> {
+    limits.map(|limits| NanoUsd(limits.max_cost_nano_usd)).filter(|most| most.0 > 0)
 }
 
 /// The call until its own limit, if that is nearer, and with its own cap on attempts, if that is lower.
 fn bounded(mut context: CallContext, limits: Option<&RunLimits>) -> CallContext {
-    if let Some(most) = limits.map(|limits| limits.max_attempts).filter(|most| *most > 0) {
-        context.attempts = context.attempts.no_more_than(most);
-    }
+    let most = limits.map(|limits| limits.max_attempts).filter(|most| *most > 0);
+    context.attempts = context.attempts.no_more_than(most.unwrap_or(MAX_ATTEMPTS));
     let timeout = limits.and_then(|limits| limits.timeout.as_ref()).map(time::from_wire);
     match timeout.filter(|timeout| *timeout > Duration::ZERO) {
         // Longer than any call may take; larger ones don't fit on the clock.

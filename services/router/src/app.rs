@@ -66,6 +66,7 @@ impl App {
             tools: Arc::new(SandboxClient::new(peers.sandbox)),
         };
         let desk = Arc::new(Desk::new(&config, ports));
+        desk.planner.directory.follow(&desk.tasks);
         Ok(Self { desk, config })
     }
 

@@ -9,6 +9,7 @@ use crate::reader::Reader;
 use crate::section::Section;
 use crate::sections::credentials::Credential;
 use crate::sections::provider::{self, Preset, ProviderKind};
+use crate::sections::resilience::ResilienceConfig;
 use crate::value::{Source, Value, node_at};
 
 /// The window, in tokens, of a model that neither configuration nor the catalogue knows.
@@ -47,6 +48,8 @@ pub struct BackendConfig {
     pub temperature: Option<f64>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// What happens when it fails.
+    pub resilience: ResilienceConfig,
     /// The version of the provider's API, where it has several.
     pub api_version: Option<String>,
 }
@@ -76,13 +79,15 @@ impl Default for Timeouts {
 }
 
 impl BackendsConfig {
-    /// Reads all backends; those with `enabled = false` are checked but left out.
+    /// Reads all backends, and `[resilience]`, which holds for those that don't say otherwise; those with
+    /// `enabled = false` are checked but left out.
     pub fn read(reader: &Reader) -> Self {
+        let resilience = ResilienceConfig::read(reader);
         let section = reader.section("backends");
         let mut backends = IndexMap::new();
         for name in section.entries() {
             let table = section.subsection(&name);
-            if let Some(backend) = BackendConfig::read(reader, &table) {
+            if let Some(backend) = BackendConfig::read(reader, &table, &resilience) {
                 backends.insert(name, backend);
             }
         }
@@ -144,6 +149,7 @@ impl BackendConfig {
             max_output_tokens: 4_096,
             temperature: None,
             timeouts: Timeouts::default(),
+            resilience: ResilienceConfig::default(),
             api_version: None,
         }
     }
@@ -163,7 +169,7 @@ impl BackendConfig {
     }
 
     /// `None` if disabled or so wrong that nothing can be made of it.
-    fn read(reader: &Reader, table: &Section<'_>) -> Option<Self> {
+    fn read(reader: &Reader, table: &Section<'_>, resilience: &ResilienceConfig) -> Option<Self> {
         let enabled = table.bool("enabled", true);
         let provider_id = table.required_string("provider");
         let provider = read_provider(table, &provider_id, enabled);
@@ -195,6 +201,7 @@ impl BackendConfig {
             max_output_tokens: table.integer("max_output_tokens", 4_096, 1..=u32::MAX),
             temperature: table.opt_float("temperature", 0.0..=2.0),
             timeouts: Timeouts::read(&table.subsection("timeouts")),
+            resilience: resilience.of_backend(table),
             api_version: table.opt_string("api_version"),
         };
         (enabled && provider.is_some()).then_some(backend)

@@ -6,6 +6,7 @@ pub(crate) mod general;
 pub(crate) mod mesh;
 pub(crate) mod personas;
 pub(crate) mod provider;
+pub(crate) mod resilience;
 pub(crate) mod server;
 pub(crate) mod storage;
 pub(crate) mod telemetry;

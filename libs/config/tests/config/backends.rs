@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tutti_config::{Preset, ProviderKind, Timeouts};
+use tutti_config::{BreakerConfig, Preset, ProviderKind, RetryConfig, Timeouts};
 
 use crate::support::Home;
 
@@ -161,4 +161,29 @@ fn a_project_that_redirects_a_key_is_announced() {
     assert_eq!(home.all().unwrap().warnings, expected);
     let own = Home::new().global("[backends.claude]\nbase_url = \"https://example.com\"\n");
     assert!(own.all().unwrap().warnings.is_empty());
+}
+
+#[test]
+fn resilience_holds_for_all_backends_and_each_may_differ() {
+    let home = Home::new().global(
+        "[resilience.retry]\nmax_attempts = 5\nbase_delay = \"100ms\"\n[resilience.breaker]\nenabled = false\n\
+         [backends.claude.retry]\nmax_attempts = 1\n[backends.claude.breaker]\nenabled = true\nopen_for = \"1s\"\n",
+    );
+    let all = home.all().unwrap();
+    let of = |name| &all.backends.get(name).unwrap().resilience;
+    let retry = RetryConfig { max_attempts: 5, base_delay: Duration::from_millis(100), ..RetryConfig::default() };
+    assert_eq!(of("openai").retry, retry);
+    assert_eq!(of("claude").retry, RetryConfig { max_attempts: 1, ..retry });
+    assert!(!of("openai").breaker.enabled);
+    let own = BreakerConfig { open_for: Duration::from_secs(1), ..BreakerConfig::default() };
+    assert_eq!(of("claude").breaker, own);
+    let wrong = Home::new().global("[resilience.breaker]\nsuccesses = 4\n[resilience.retry]\ntries = 2\n");
+    assert_eq!(
+        wrong.all_problems(),
+        [
+            "global/config.toml:2: resilience.breaker.successes: more successes than half_open_calls can never come",
+            "global/config.toml:4: resilience.retry.tries: unknown key; known: base_delay, factor, jitter, max_attempts, \
+             max_delay",
+        ]
+    );
 }

@@ -146,14 +146,16 @@ pub mod generate_stream_response {
         /// A whole tool call.
         #[prost(message, tag = "4")]
         ToolCall(super::super::super::llm::v1::ToolCall),
-        /// Usage so far, cumulative. Where the provider tells nothing before the end it is our estimate, now and then.
+        /// Usage so far of the attempt under way, cumulative. Where the provider tells nothing before the end it is our
+        /// estimate, now and then.
         #[prost(message, tag = "5")]
         Usage(super::super::super::llm::v1::Usage),
         /// The end: the same answer that Generate gives.
         #[prost(message, tag = "6")]
         Done(super::GenerateResponse),
         /// An attempt is about to be sent: its id, backend, provider and model, as usage our estimate of its input, and no
-        /// outcome yet. Whoever ends the stream knows by it what the ledger will list.
+        /// outcome yet. Whoever ends the stream knows by it what the ledger will list. When it fails before anything of the
+        /// answer was sent and is followed by another, it comes once more, with its outcome, and then the other.
         #[prost(message, tag = "7")]
         Attempt(super::super::super::llm::v1::Attempt),
     }
@@ -542,6 +544,12 @@ pub struct BackendStatus {
     /// The temperature configured for it.
     #[prost(double, optional, tag = "18")]
     pub temperature: ::core::option::Option<f64>,
+    /// Its circuit breaker: all its credentials together. Open when none of them lets calls through.
+    #[prost(message, optional, tag = "19")]
+    pub breaker: ::core::option::Option<CircuitBreaker>,
+    /// Each of its credentials; one without a name where it needs none.
+    #[prost(message, repeated, tag = "20")]
+    pub credential_states: ::prost::alloc::vec::Vec<CredentialStatus>,
 }
 impl ::prost::Name for BackendStatus {
     const NAME: &'static str = "BackendStatus";
@@ -551,6 +559,141 @@ impl ::prost::Name for BackendStatus {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/tutti.gateway.v1.BackendStatus".into()
+    }
+}
+/// A circuit breaker and what it has counted since the start or the last reset.
+#[derive(Clone, Copy, PartialEq, ::prost::Message)]
+pub struct CircuitBreaker {
+    /// Its state.
+    #[prost(enumeration = "BreakerState", tag = "1")]
+    pub state: i32,
+    /// OPEN only: for how long.
+    #[prost(message, optional, tag = "2")]
+    pub open_for: ::core::option::Option<::prost_types::Duration>,
+    /// Calls let through.
+    #[prost(uint64, tag = "3")]
+    pub total: u64,
+    /// Those that went well.
+    #[prost(uint64, tag = "4")]
+    pub ok: u64,
+    /// Those that failed for the backend's sake. What is missing of the total says nothing of it, or still runs.
+    #[prost(uint64, tag = "5")]
+    pub failed: u64,
+    /// Calls refused.
+    #[prost(uint64, tag = "6")]
+    pub rejected: u64,
+    /// The part of the calls of the window that failed, 0 to 1.
+    #[prost(double, tag = "7")]
+    pub error_rate: f64,
+    /// When the last one failed.
+    #[prost(message, optional, tag = "8")]
+    pub last_failure: ::core::option::Option<::prost_types::Timestamp>,
+    /// When the last one went well.
+    #[prost(message, optional, tag = "9")]
+    pub last_success: ::core::option::Option<::prost_types::Timestamp>,
+}
+impl ::prost::Name for CircuitBreaker {
+    const NAME: &'static str = "CircuitBreaker";
+    const PACKAGE: &'static str = "tutti.gateway.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.gateway.v1.CircuitBreaker".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.gateway.v1.CircuitBreaker".into()
+    }
+}
+/// A credential of a backend and how it is.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct CredentialStatus {
+    /// Its section and its masked key, for instance `openai/sk-…efgh`.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Its circuit breaker.
+    #[prost(message, optional, tag = "2")]
+    pub breaker: ::core::option::Option<CircuitBreaker>,
+    /// For how long it rests because the provider refused it; unset when it doesn't.
+    #[prost(message, optional, tag = "3")]
+    pub resting_for: ::core::option::Option<::prost_types::Duration>,
+    /// Why it rests.
+    #[prost(enumeration = "super::super::llm::v1::ErrorReason", tag = "4")]
+    pub resting_because: i32,
+}
+impl ::prost::Name for CredentialStatus {
+    const NAME: &'static str = "CredentialStatus";
+    const PACKAGE: &'static str = "tutti.gateway.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.gateway.v1.CredentialStatus".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.gateway.v1.CredentialStatus".into()
+    }
+}
+/// Which backends to watch.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct WatchBackendsRequest {
+    /// Only these; all when empty.
+    #[prost(string, repeated, tag = "1")]
+    pub backends: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+}
+impl ::prost::Name for WatchBackendsRequest {
+    const NAME: &'static str = "WatchBackendsRequest";
+    const PACKAGE: &'static str = "tutti.gateway.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.gateway.v1.WatchBackendsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.gateway.v1.WatchBackendsRequest".into()
+    }
+}
+/// Backends as they are now.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct WatchBackendsResponse {
+    /// First all, then those that have changed.
+    #[prost(message, repeated, tag = "1")]
+    pub backends: ::prost::alloc::vec::Vec<BackendStatus>,
+}
+impl ::prost::Name for WatchBackendsResponse {
+    const NAME: &'static str = "WatchBackendsResponse";
+    const PACKAGE: &'static str = "tutti.gateway.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.gateway.v1.WatchBackendsResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.gateway.v1.WatchBackendsResponse".into()
+    }
+}
+/// Which backend to reset.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResetBackendRequest {
+    /// Its name. Required.
+    #[prost(string, tag = "1")]
+    pub backend: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ResetBackendRequest {
+    const NAME: &'static str = "ResetBackendRequest";
+    const PACKAGE: &'static str = "tutti.gateway.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.gateway.v1.ResetBackendRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.gateway.v1.ResetBackendRequest".into()
+    }
+}
+/// The backend after that.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ResetBackendResponse {
+    /// How it is.
+    #[prost(message, optional, tag = "1")]
+    pub backend: ::core::option::Option<BackendStatus>,
+}
+impl ::prost::Name for ResetBackendResponse {
+    const NAME: &'static str = "ResetBackendResponse";
+    const PACKAGE: &'static str = "tutti.gateway.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.gateway.v1.ResetBackendResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.gateway.v1.ResetBackendResponse".into()
     }
 }
 /// A kind of content that a model reads. All write text.
@@ -627,6 +770,43 @@ impl BackendHealth {
             "BACKEND_HEALTH_UNSPECIFIED" => Some(Self::Unspecified),
             "BACKEND_HEALTH_HEALTHY" => Some(Self::Healthy),
             "BACKEND_HEALTH_UNHEALTHY" => Some(Self::Unhealthy),
+            _ => None,
+        }
+    }
+}
+/// What a circuit breaker does with calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum BreakerState {
+    /// Not known.
+    Unspecified = 0,
+    /// It lets them through.
+    Closed = 1,
+    /// It refuses them with CIRCUIT_OPEN.
+    Open = 2,
+    /// It lets a few through to see how they go.
+    HalfOpen = 3,
+}
+impl BreakerState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "BREAKER_STATE_UNSPECIFIED",
+            Self::Closed => "BREAKER_STATE_CLOSED",
+            Self::Open => "BREAKER_STATE_OPEN",
+            Self::HalfOpen => "BREAKER_STATE_HALF_OPEN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "BREAKER_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "BREAKER_STATE_CLOSED" => Some(Self::Closed),
+            "BREAKER_STATE_OPEN" => Some(Self::Open),
+            "BREAKER_STATE_HALF_OPEN" => Some(Self::HalfOpen),
             _ => None,
         }
     }
@@ -842,6 +1022,62 @@ pub mod gateway_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Streams how backends are: the first message has all that were asked for, each one after it those that have changed in
+        /// whether they can be called: usable, health, breakers, credentials that rest. A slow reader gets the newest state, not
+        /// every step to it. Ends with OK when the gateway does. UNKNOWN_BACKEND.
+        pub async fn watch_backends(
+            &mut self,
+            request: impl tonic::IntoRequest<super::WatchBackendsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::WatchBackendsResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tutti.gateway.v1.GatewayService/WatchBackends",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tutti.gateway.v1.GatewayService", "WatchBackends"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// Closes all circuit breakers of a backend and wakes its credentials; counters begin anew. UNKNOWN_BACKEND.
+        pub async fn reset_backend(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResetBackendRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResetBackendResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tutti.gateway.v1.GatewayService/ResetBackend",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("tutti.gateway.v1.GatewayService", "ResetBackend"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -900,6 +1136,30 @@ pub mod gateway_service_server {
             request: tonic::Request<super::CheckBackendsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::CheckBackendsResponse>,
+            tonic::Status,
+        >;
+        /// Server streaming response type for the WatchBackends method.
+        type WatchBackendsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::WatchBackendsResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Streams how backends are: the first message has all that were asked for, each one after it those that have changed in
+        /// whether they can be called: usable, health, breakers, credentials that rest. A slow reader gets the newest state, not
+        /// every step to it. Ends with OK when the gateway does. UNKNOWN_BACKEND.
+        async fn watch_backends(
+            &self,
+            request: tonic::Request<super::WatchBackendsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::WatchBackendsStream>,
+            tonic::Status,
+        >;
+        /// Closes all circuit breakers of a backend and wakes its credentials; counters begin anew. UNKNOWN_BACKEND.
+        async fn reset_backend(
+            &self,
+            request: tonic::Request<super::ResetBackendRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ResetBackendResponse>,
             tonic::Status,
         >;
     }
@@ -1191,6 +1451,97 @@ pub mod gateway_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = CheckBackendsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tutti.gateway.v1.GatewayService/WatchBackends" => {
+                    #[allow(non_camel_case_types)]
+                    struct WatchBackendsSvc<T: GatewayService>(pub Arc<T>);
+                    impl<
+                        T: GatewayService,
+                    > tonic::server::ServerStreamingService<super::WatchBackendsRequest>
+                    for WatchBackendsSvc<T> {
+                        type Response = super::WatchBackendsResponse;
+                        type ResponseStream = T::WatchBackendsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::WatchBackendsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GatewayService>::watch_backends(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = WatchBackendsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tutti.gateway.v1.GatewayService/ResetBackend" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResetBackendSvc<T: GatewayService>(pub Arc<T>);
+                    impl<
+                        T: GatewayService,
+                    > tonic::server::UnaryService<super::ResetBackendRequest>
+                    for ResetBackendSvc<T> {
+                        type Response = super::ResetBackendResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResetBackendRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as GatewayService>::reset_backend(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResetBackendSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

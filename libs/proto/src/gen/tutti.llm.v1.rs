@@ -106,6 +106,10 @@ pub enum ErrorReason {
     Internal = 49,
     /// The process is shutting down. UNAVAILABLE.
     ShuttingDown = 50,
+    /// The backend kept failing and is left alone for a while: its circuit breaker is open. UNAVAILABLE, with RetryInfo.
+    CircuitOpen = 51,
+    /// A rate limit of ours on one backend or credential; another backend may have room. RESOURCE_EXHAUSTED, with RetryInfo.
+    BackendRateLimited = 52,
 }
 impl ErrorReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -165,6 +169,8 @@ impl ErrorReason {
             Self::ServiceUnavailable => "ERROR_REASON_SERVICE_UNAVAILABLE",
             Self::Internal => "ERROR_REASON_INTERNAL",
             Self::ShuttingDown => "ERROR_REASON_SHUTTING_DOWN",
+            Self::CircuitOpen => "ERROR_REASON_CIRCUIT_OPEN",
+            Self::BackendRateLimited => "ERROR_REASON_BACKEND_RATE_LIMITED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -221,6 +227,8 @@ impl ErrorReason {
             "ERROR_REASON_SERVICE_UNAVAILABLE" => Some(Self::ServiceUnavailable),
             "ERROR_REASON_INTERNAL" => Some(Self::Internal),
             "ERROR_REASON_SHUTTING_DOWN" => Some(Self::ShuttingDown),
+            "ERROR_REASON_CIRCUIT_OPEN" => Some(Self::CircuitOpen),
+            "ERROR_REASON_BACKEND_RATE_LIMITED" => Some(Self::BackendRateLimited),
             _ => None,
         }
     }

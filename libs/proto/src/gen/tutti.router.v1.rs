@@ -1093,6 +1093,8 @@ pub enum LeftBecause {
     Capability = 5,
     /// A rule of the configuration keeps it from this task type.
     Rule = 6,
+    /// It keeps failing: its circuit breaker is open.
+    Failing = 7,
 }
 impl LeftBecause {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -1108,6 +1110,7 @@ impl LeftBecause {
             Self::Window => "LEFT_BECAUSE_WINDOW",
             Self::Capability => "LEFT_BECAUSE_CAPABILITY",
             Self::Rule => "LEFT_BECAUSE_RULE",
+            Self::Failing => "LEFT_BECAUSE_FAILING",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -1120,6 +1123,7 @@ impl LeftBecause {
             "LEFT_BECAUSE_WINDOW" => Some(Self::Window),
             "LEFT_BECAUSE_CAPABILITY" => Some(Self::Capability),
             "LEFT_BECAUSE_RULE" => Some(Self::Rule),
+            "LEFT_BECAUSE_FAILING" => Some(Self::Failing),
             _ => None,
         }
     }

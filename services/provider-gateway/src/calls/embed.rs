@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use tutti_error::{Error, Result};
+use tutti_error::Result;
 use tutti_proto::{
     gateway::v1::{EmbedResponse, Embedding},
-    llm::v1::FinishReason,
+    llm::v1::{self as wire, FinishReason},
 };
 use tutti_providers::Embeddings;
 use tutti_types::TokenCounts;
 
-use super::answer;
+use super::{answer, tries::Tries};
 use crate::{
     app::Gateway,
     attempt::Attempt,
@@ -22,27 +22,34 @@ use crate::{
 /// Makes the call.
 ///
 /// # Errors
-/// The ledger's refusal, or the attempt's failure with the attempt.
+/// The ledger's refusal, or the last attempt's failure, with all attempts.
 pub(crate) async fn embed(gateway: &Gateway, plan: Plan, count: usize) -> Result<EmbedResponse> {
     let plan = Arc::new(plan);
-    let mut attempt = Attempt::open(gateway, &plan).await?;
-    match exchange(&plan, count, &mut attempt).await {
-        Ok(embeddings) => {
-            let attempts = vec![attempt.close_ok(FinishReason::Stop)];
-            let model = if embeddings.model.is_empty() { plan.target.model.clone() } else { embeddings.model };
-            Ok(EmbedResponse {
-                request_id: plan.request_id.to_string(),
-                embeddings: embeddings.vectors.into_iter().map(|values| Embedding { values }).collect(),
-                usage: Some(answer::sum(&attempts)),
-                backend: plan.backend.config.name.clone(),
-                model,
-                attempts,
-            })
+    let mut tries = Tries::new(Arc::clone(&plan));
+    loop {
+        let mut attempt = tries.open(gateway).await?;
+        match exchange(&plan, count, &mut attempt).await {
+            Ok(embeddings) => {
+                let attempts = tries.succeeded(attempt.close_ok(FinishReason::Stop));
+                return Ok(response(&plan, embeddings, attempts));
+            }
+            Err(failure) => {
+                let wait = tries.failed(&mut attempt, failure)?;
+                tokio::time::sleep(wait).await;
+            }
         }
-        Err(failure) => {
-            let closed = attempt.close_failed(&failure);
-            Err(Error::from(failure).attempts(vec![closed]))
-        }
+    }
+}
+
+fn response(plan: &Plan, embeddings: Embeddings, attempts: Vec<wire::Attempt>) -> EmbedResponse {
+    let model = if embeddings.model.is_empty() { plan.target.model.clone() } else { embeddings.model };
+    EmbedResponse {
+        request_id: plan.request_id.to_string(),
+        embeddings: embeddings.vectors.into_iter().map(|values| Embedding { values }).collect(),
+        usage: Some(answer::sum(&attempts)),
+        backend: plan.backend.config.name.clone(),
+        model,
+        attempts,
     }
 }
 
@@ -50,7 +57,7 @@ async fn exchange(plan: &Plan, count: usize, attempt: &mut Attempt) -> Result<Em
     let upstream = plan.backend.upstream().map_err(|error| Failure::unreached(error.reason(), error.message()))?;
     let on_wire = attempt.sending();
     let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
-    let response = upstream.send(plan.http.clone(), attempt.id, &attempt.key, on_wire, &clock, Wait::Whole).await?;
+    let response = upstream.send(plan.http.clone(), attempt.id, attempt.key(), on_wire, &clock, Wait::Whole).await?;
     let body = driver::collect(response, &clock, MAX_VECTORS_BYTES).await?;
     let embeddings = upstream.adapter().embeddings(&body, count).map_err(Failure::of_answer)?;
     let tokens = embeddings.input_tokens.map(|input| TokenCounts { fresh_input: input, ..TokenCounts::default() });

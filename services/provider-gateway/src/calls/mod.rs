@@ -1,8 +1,9 @@
-//! The calls that cost: each plans, opens an attempt, exchanges, and closes it.
+//! The calls that cost: each opens an attempt, exchanges, and closes it, and does so again while `tries` says so.
 
 mod answer;
 mod embed;
 mod stream;
+mod tries;
 mod unary;
 
 pub(crate) use embed::embed;

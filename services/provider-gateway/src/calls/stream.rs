@@ -1,7 +1,7 @@
 //! A streamed generation, pulled by its reader: each poll reads what upstream has, so a slow reader slows the provider
 //! down, and a reader that goes away closes the provider's stream at once. No task, no unbounded buffer.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{FutureExt as _, Stream, stream};
@@ -14,7 +14,7 @@ use tutti_proto::{
 use tutti_providers::{Event, StreamDecoder};
 use tutti_types::{TokenCounts, llm::Completion};
 
-use super::answer;
+use super::{answer, tries::Tries};
 use crate::{
     app::Gateway,
     attempt::Attempt as Open,
@@ -39,14 +39,19 @@ const ESTIMATED_BYTES: usize = 256;
 /// A generation that streams.
 #[derive(Debug)]
 pub(crate) struct Generating {
+    gateway: Arc<Gateway>,
     plan: Arc<Plan>,
     expectation: Expectation,
+    tries: Tries,
+    /// The last of them.
     attempt: Open,
     phase: Phase,
     /// What is read and not yet asked for.
     queue: VecDeque<WireEvent>,
     queued_bytes: usize,
     output_bytes: usize,
+    /// Something of the answer is the reader's: nobody else can take over.
+    delivered: bool,
     /// How much of the output the reader knows the usage of.
     told_bytes: usize,
     seq: u64,
@@ -58,6 +63,8 @@ enum Phase {
     Untold,
     Unsent,
     Reading(Box<Reading>),
+    /// It failed before anything was delivered; the next attempt is opened after this time.
+    Again(Duration),
     /// The queue is the rest; then the error, or the end.
     Ended(Option<Error>),
 }
@@ -83,18 +90,21 @@ impl Generating {
     ///
     /// # Errors
     /// The ledger's refusal. Whatever goes wrong later is told by the stream: `done`, then the error.
-    pub(crate) async fn open(gateway: &Gateway, plan: Plan, expectation: Expectation) -> Result<Self> {
+    pub(crate) async fn open(gateway: &Arc<Gateway>, plan: Plan, expectation: Expectation) -> Result<Self> {
         let plan = Arc::new(plan);
-        // One attempt. Retries before the first event will stand in `send`.
-        let attempt = Open::open(gateway, &plan).await?;
+        let tries = Tries::new(Arc::clone(&plan));
+        let attempt = tries.open(gateway).await?;
         Ok(Self {
+            gateway: Arc::clone(gateway),
             plan,
             expectation,
+            tries,
             attempt,
             phase: Phase::Untold,
             queue: VecDeque::new(),
             queued_bytes: 0,
             output_bytes: 0,
+            delivered: false,
             told_bytes: 0,
             seq: 0,
         })
@@ -122,6 +132,10 @@ impl Generating {
                     Err(failure) => self.fail(&answer::nothing(), failure),
                 },
                 Phase::Reading(reading) => self.read(reading).await,
+                Phase::Again(wait) => {
+                    tokio::time::sleep(wait).await;
+                    self.reopen().await;
+                }
                 Phase::Ended(error) => return error.map(Err),
             }
         }
@@ -153,6 +167,16 @@ impl Generating {
         usage.estimated.then_some(WireEvent::Usage(usage))
     }
 
+    async fn reopen(&mut self) {
+        match self.tries.open(&self.gateway).await {
+            Ok(attempt) => {
+                self.attempt = attempt;
+                self.phase = Phase::Untold;
+            }
+            Err(error) => self.end(&answer::nothing(), error),
+        }
+    }
+
     async fn send(&mut self) -> Result<Reading, Failure> {
         let plan = Arc::clone(&self.plan);
         let upstream = plan.backend.upstream().map_err(|error| Failure::unreached(error.reason(), error.message()))?;
@@ -160,7 +184,7 @@ impl Generating {
         let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
         let http = plan.http.clone();
         let response =
-            upstream.send(http, self.attempt.id, &self.attempt.key, on_wire, &clock, Wait::FirstToken).await?;
+            upstream.send(http, self.attempt.id, self.attempt.key(), on_wire, &clock, Wait::FirstToken).await?;
         Ok(Reading { response, decoder: upstream.adapter().stream(&plan.target), clock, bytes: 0 })
     }
 
@@ -246,6 +270,7 @@ impl Generating {
     }
 
     fn output(&mut self, text: &str) {
+        self.delivered = true;
         self.attempt.received(text);
         self.queued_bytes += text.len();
         self.output_bytes += text.len();
@@ -259,7 +284,7 @@ impl Generating {
         match finished {
             Ok(completion) => match self.expectation.checks.check(&completion) {
                 Ok(()) => self.succeed(&completion),
-                Err(why) => self.fail(&completion, Failure::new(Reason::MalformedOutput, why)),
+                Err(why) => self.fail(&completion, Failure::of_form(why)),
             },
             Err(error) => self.fail(&decoder.partial(), Failure::of_answer(error)),
         }
@@ -269,24 +294,34 @@ impl Generating {
         self.attempt.answered(completion);
         let finish = completion.finish.into();
         let closed = self.attempt.close_ok(finish);
-        self.push_done(completion, finish, closed);
+        let attempts = self.tries.ended().iter().cloned().chain([closed]).collect();
+        self.push_done(completion, finish, attempts);
         self.phase = Phase::Ended(None);
     }
 
     fn fail(&mut self, partial: &Completion, failure: Failure) {
         self.attempt.answered(partial);
-        let closed = self.attempt.close_failed(&failure);
-        let mut error = Error::from(failure).attempts(vec![closed.clone()]);
-        if self.output_bytes > 0 {
-            error = error.after_output();
+        if self.delivered {
+            let error = self.tries.broken(&mut self.attempt, failure);
+            return self.end(partial, error);
         }
-        self.push_done(partial, FinishReason::Error, closed);
+        match self.tries.failed(&mut self.attempt, failure) {
+            Ok(wait) => {
+                self.queue.extend(self.tries.ended().last().cloned().map(WireEvent::Attempt));
+                self.phase = Phase::Again(wait);
+            }
+            Err(error) => self.end(partial, error),
+        }
+    }
+
+    fn end(&mut self, partial: &Completion, error: Error) {
+        self.push_done(partial, FinishReason::Error, self.tries.ended().to_vec());
         self.phase = Phase::Ended(Some(error));
     }
 
-    fn push_done(&mut self, completion: &Completion, finish: FinishReason, closed: Attempt) {
+    fn push_done(&mut self, completion: &Completion, finish: FinishReason, attempts: Vec<Attempt>) {
         let first_token = self.attempt.time_to_first_token();
-        let done = answer::response(&self.plan, completion, finish, vec![closed], first_token);
+        let done = answer::response(&self.plan, completion, finish, attempts, first_token);
         self.queue.push_back(WireEvent::Done(done));
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tutti_error::{Error, Reason, Result};
+use tutti_error::{Reason, Result};
 use tutti_proto::gateway::v1::GenerateResponse;
 use tutti_types::llm::Completion;
 
-use super::answer;
+use super::{answer, tries::Tries};
 use crate::{
     app::Gateway,
     attempt::Attempt,
@@ -22,24 +22,27 @@ const MAX_RAW_BYTES: usize = 8 * 1024 * 1024;
 /// Makes the call.
 ///
 /// # Errors
-/// The ledger's refusal, or the attempt's failure with the attempt.
+/// The ledger's refusal, or the last attempt's failure, with all attempts.
 pub(crate) async fn generate(gateway: &Gateway, plan: Plan, expectation: &Expectation) -> Result<GenerateResponse> {
     let plan = Arc::new(plan);
-    // One attempt. Retries will loop here: an attempt is closed before the next is opened, and all are told of.
-    let mut attempt = Attempt::open(gateway, &plan).await?;
-    match exchange(&plan, expectation, &mut attempt).await {
-        Ok((completion, raw)) => {
-            let finish = completion.finish.into();
-            let attempts = vec![attempt.close_ok(finish)];
-            let mut response = answer::response(&plan, &completion, finish, attempts, attempt.time_to_first_token());
-            if expectation.include_raw {
-                add_raw(&mut response, &raw);
+    let mut tries = Tries::new(Arc::clone(&plan));
+    loop {
+        let mut attempt = tries.open(gateway).await?;
+        match exchange(&plan, expectation, &mut attempt).await {
+            Ok((completion, raw)) => {
+                let finish = completion.finish.into();
+                let attempts = tries.succeeded(attempt.close_ok(finish));
+                let first_token = attempt.time_to_first_token();
+                let mut response = answer::response(&plan, &completion, finish, attempts, first_token);
+                if expectation.include_raw {
+                    add_raw(&mut response, &raw);
+                }
+                return Ok(response);
             }
-            Ok(response)
-        }
-        Err(failure) => {
-            let closed = attempt.close_failed(&failure);
-            Err(Error::from(failure).attempts(vec![closed]))
+            Err(failure) => {
+                let wait = tries.failed(&mut attempt, failure)?;
+                tokio::time::sleep(wait).await;
+            }
         }
     }
 }
@@ -52,7 +55,7 @@ async fn exchange(
     let upstream = plan.backend.upstream().map_err(|error| Failure::unreached(error.reason(), error.message()))?;
     let on_wire = attempt.sending();
     let clock = Clock::start(&plan.backend.config.timeouts, plan.context.deadline);
-    let response = upstream.send(plan.http.clone(), attempt.id, &attempt.key, on_wire, &clock, Wait::Whole).await?;
+    let response = upstream.send(plan.http.clone(), attempt.id, attempt.key(), on_wire, &clock, Wait::Whole).await?;
     let body = driver::collect(response, &clock, MAX_BODY_BYTES).await?;
     let completion = upstream.adapter().completion(&body, &plan.target).map_err(|error| {
         let failure = Failure::of_answer(error);
@@ -66,8 +69,7 @@ async fn exchange(
     for call in &completion.tool_calls {
         attempt.received(&call.arguments);
     }
-    let wrong = |why| Failure::new(Reason::MalformedOutput, why);
-    expectation.checks.check(&completion).map_err(wrong)?;
+    expectation.checks.check(&completion).map_err(Failure::of_form)?;
     Ok((completion, body))
 }
 

@@ -3,11 +3,9 @@
 mod body;
 mod client;
 mod clock;
-mod keys;
 mod upstream;
 
 pub(crate) use body::{MAX_BODY_BYTES, MAX_VECTORS_BYTES, OnWire, collect, next_piece};
 pub(crate) use client::Clients;
 pub(crate) use clock::{Clock, Wait};
-pub(crate) use keys::Key;
 pub(crate) use upstream::Upstream;

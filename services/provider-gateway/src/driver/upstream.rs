@@ -1,7 +1,5 @@
 //! Where a backend's requests go, and with which credential.
 
-use std::time::Instant;
-
 use reqwest::{
     Client, Method, Response,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
@@ -13,9 +11,11 @@ use tutti_types::AttemptId;
 use super::{
     body::{self, OnWire, Outgoing},
     clock::{Clock, Wait},
-    keys::{Key, Keys},
 };
-use crate::error::Failure;
+use crate::{
+    error::Failure,
+    resilience::{Key, Keys},
+};
 
 /// A provider at an address.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     /// A provider at `base_url`, which has no final slash.
-    pub(crate) fn new(client: Client, base_url: String, adapter: Box<dyn Adapter>, keys: Vec<Key>) -> Self {
-        Self { client, base_url, adapter, keys: Keys::new(keys), organization: None, project: None }
+    pub(crate) fn new(client: Client, base_url: String, adapter: Box<dyn Adapter>, keys: Keys) -> Self {
+        Self { client, base_url, adapter, keys, organization: None, project: None }
     }
 
     /// With OpenAI's organisation and project.
@@ -53,21 +53,9 @@ impl Upstream {
         Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
     }
 
-    /// How many keys there are.
-    pub(crate) fn key_count(&self) -> usize {
-        self.keys.count()
-    }
-
-    /// The key for the next attempt: all take turns, save those that rest.
-    pub(crate) fn key(&self) -> Key {
-        self.keys.next(Instant::now())
-    }
-
-    /// Notes why an attempt with this key failed. A key that the provider refused rests.
-    pub(crate) fn refused(&self, key: &Key, reason: Reason) {
-        if matches!(reason, Reason::ProviderAuth | Reason::ProviderBilling) {
-            self.keys.rest(key, Instant::now());
-        }
+    /// Its credentials.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     /// Sends a request and waits for the head of a successful answer. `on_wire` is set when it begins to leave.

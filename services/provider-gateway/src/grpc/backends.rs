@@ -1,17 +1,23 @@
-//! `CheckBackends`.
+//! `CheckBackends` and `ResetBackend`.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
-use tutti_config::ProviderKind;
 use tutti_error::Result;
 use tutti_layers::CallContext;
-use tutti_proto::gateway::v1::{BackendHealth, BackendStatus, CheckBackendsRequest, CheckBackendsResponse};
-use tutti_types::{AttemptId, Deadline, time};
+use tutti_proto::gateway::v1::{
+    CheckBackendsRequest, CheckBackendsResponse, ResetBackendRequest, ResetBackendResponse,
+};
+use tutti_types::{AttemptId, Deadline};
 
+use super::status;
 use crate::{
     app::Gateway,
-    backends::{self, Backend},
+    backends::Backend,
     domain::resolve::Resolved,
     driver::{Clock, OnWire, Wait},
 };
@@ -24,33 +30,44 @@ pub(super) async fn check(
     request: &CheckBackendsRequest,
     context: &CallContext,
 ) -> Result<CheckBackendsResponse> {
-    for name in &request.backends {
-        gateway.backends.get(name)?;
-    }
-    let asked: HashSet<&str> = request.backends.iter().map(String::as_str).collect();
-    let all = gateway.backends.all().iter();
-    let backends: Vec<_> =
-        all.filter(|backend| asked.is_empty() || asked.contains(backend.config.name.as_str())).cloned().collect();
-    let models: Vec<_> = backends.iter().map(|backend| default_model(gateway, backend)).collect();
+    let backends = chosen(gateway, &request.backends)?;
     if request.probe {
         let deadline = context.deadline.min(Deadline::after(PROBE_TIMEOUT));
-        join_all(backends.iter().zip(&models).map(|(backend, model)| probe(backend, model, deadline))).await;
+        let probes = backends.iter().map(|backend| probe(backend, status::default_model(gateway, backend), deadline));
+        join_all(probes).await;
     }
-    Ok(CheckBackendsResponse { backends: backends.iter().zip(&models).map(|(b, m)| status(b, m)).collect() })
+    Ok(CheckBackendsResponse { backends: backends.iter().map(|backend| status::of(gateway, backend)).collect() })
 }
 
-/// The backend's model; as written where it names one of another provider, which every call will be told.
-fn default_model(gateway: &Gateway, backend: &Backend) -> Resolved {
-    let resolved = backend.resolve(&gateway.catalogue, "");
-    resolved.unwrap_or_else(|_| Resolved { wire: backend.config.model.clone(), model: None })
+/// The backends of these names, all where there are none, in the order of the configuration.
+///
+/// # Errors
+/// UNKNOWN_BACKEND with the nearest names.
+pub(super) fn chosen(gateway: &Gateway, names: &[String]) -> Result<Vec<Arc<Backend>>> {
+    for name in names {
+        gateway.backends.get(name)?;
+    }
+    let asked: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let all = gateway.backends.all().iter();
+    Ok(all.filter(|backend| asked.is_empty() || asked.contains(backend.config.name.as_str())).cloned().collect())
 }
 
-async fn probe(backend: &Arc<Backend>, model: &Resolved, deadline: Deadline) {
+pub(super) fn reset(gateway: &Gateway, request: &ResetBackendRequest) -> Result<ResetBackendResponse> {
+    let backend = gateway.backends.get(&request.backend)?;
+    if let Ok(upstream) = backend.upstream() {
+        upstream.keys().reset();
+    }
+    tracing::info!(backend = request.backend, "the backend was reset");
+    Ok(ResetBackendResponse { backend: Some(status::of(gateway, &backend)) })
+}
+
+async fn probe(backend: &Arc<Backend>, model: Resolved, deadline: Deadline) {
     let Ok(upstream) = backend.upstream() else { return };
-    let request = upstream.adapter().probe(&backend.target(model));
+    let Some(key) = upstream.keys().for_probe(Instant::now()) else { return };
+    let request = upstream.adapter().probe(&backend.target(&model));
     let clock = Clock::start(&backend.config.timeouts, deadline);
     let sent =
-        upstream.send(request, AttemptId::generate(), &upstream.key(), OnWire::default(), &clock, Wait::Whole).await;
+        upstream.send(request, AttemptId::generate(), &key, OnWire::default(), &clock, Wait::Whole).await;
     match sent {
         Ok(_) => backend.observe(Ok(()), Some(clock.elapsed())),
         Err(mut failure) => {
@@ -61,40 +78,5 @@ async fn probe(backend: &Arc<Backend>, model: &Resolved, deadline: Deadline) {
             }
             backend.observe(Err(&failure), None);
         }
-    }
-}
-
-fn status(backend: &Backend, model: &Resolved) -> BackendStatus {
-    let health = backend.health();
-    let state = match health.healthy {
-        None => BackendHealth::Unspecified,
-        Some(true) => BackendHealth::Healthy,
-        Some(false) => BackendHealth::Unhealthy,
-    };
-    let (reason, error) = health.last_failure.unwrap_or_default();
-    let config = &backend.config;
-    let known_most = model.model.as_ref().and_then(|known| known.max_output_tokens);
-    BackendStatus {
-        name: config.name.clone(),
-        provider: backend.provider.to_owned(),
-        model: model.wire.clone(),
-        usable: backend.upstream.is_ok(),
-        unusable_because: backend.upstream.as_ref().err().cloned().unwrap_or_default(),
-        health: state.into(),
-        last_error: error,
-        last_error_reason: reason.into(),
-        checked_at: health.checked_at.map(time::timestamp),
-        latency: health.latency.map(time::to_wire),
-        credentials: backend
-            .upstream
-            .as_ref()
-            .map_or(0, |upstream| u32::try_from(upstream.key_count()).unwrap_or(u32::MAX)),
-        context_window: i64::try_from(backend.context_window(model)).unwrap_or(i64::MAX),
-        max_output_tokens: config.max_output_tokens.min(known_most.unwrap_or(u32::MAX)).into(),
-        capabilities: Some(super::capabilities(backends::capabilities(model))),
-        local: backend.free,
-        simulator: config.provider == ProviderKind::Simulator,
-        persona: config.persona.clone(),
-        temperature: config.temperature,
     }
 }

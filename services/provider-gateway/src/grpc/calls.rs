@@ -1,5 +1,7 @@
 //! `Generate`, `GenerateStream` and `Embed`.
 
+use std::sync::Arc;
+
 use futures::StreamExt as _;
 use tonic::Status;
 use tutti_error::{Error, Result};
@@ -24,7 +26,7 @@ pub(super) async fn generate(
 }
 
 pub(super) async fn generate_stream(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     request: GenerateStreamRequest,
     context: CallContext,
 ) -> Result<EventStream> {

@@ -3,15 +3,18 @@
 mod backends;
 mod calls;
 mod models;
+mod status;
+mod watch;
 
 use std::{pin::Pin, sync::Arc};
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 use tutti_layers::CallContext;
 use tutti_proto::gateway::v1::{
     CheckBackendsRequest, CheckBackendsResponse, EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse,
     GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest, ListModelsResponse, ModelCapabilities,
+    ResetBackendRequest, ResetBackendResponse, WatchBackendsRequest, WatchBackendsResponse,
     gateway_service_server::GatewayService,
 };
 
@@ -65,6 +68,24 @@ impl GatewayService for Grpc {
     ) -> Result<Response<CheckBackendsResponse>, Status> {
         let context = CallContext::of(&request);
         let answer = backends::check(&self.gateway, &request.into_inner(), &context).await;
+        answer.map(Response::new).map_err(Status::from)
+    }
+
+    type WatchBackendsStream = Pin<Box<dyn Stream<Item = Result<WatchBackendsResponse, Status>> + Send>>;
+
+    async fn watch_backends(
+        &self,
+        request: Request<WatchBackendsRequest>,
+    ) -> Result<Response<Self::WatchBackendsStream>, Status> {
+        let stream = watch::watch(&self.gateway, &request.into_inner())?;
+        Ok(Response::new(Box::pin(stream.map(Ok))))
+    }
+
+    async fn reset_backend(
+        &self,
+        request: Request<ResetBackendRequest>,
+    ) -> Result<Response<ResetBackendResponse>, Status> {
+        let answer = backends::reset(&self.gateway, &request.into_inner());
         answer.map(Response::new).map_err(Status::from)
     }
 }

@@ -35,7 +35,9 @@ const STREAMED: [Case; 7] = [
 async fn a_failed_call_names_its_reason_and_settles_once() {
     for (fault, expected, paid) in UNARY {
         let world = World::start().await;
-        let status = world.generate(ask("openai", &format!("[[fault {fault}]] hi"))).await.unwrap_err();
+        // OpenAI has a second credential, with which it would be tried again.
+        let backend = if expected == Reason::ProviderAuth { "anthropic" } else { "openai" };
+        let status = world.generate(ask(backend, &format!("[[fault {fault}]] hi"))).await.unwrap_err();
         assert_eq!(reason(&status), expected, "{fault}: {status:?}");
         let attempts = tutti_error::attempts_of(&status);
         assert_eq!((attempts.len(), attempts[0].reason()), (1, expected), "{fault}");
@@ -110,7 +112,8 @@ async fn a_key_that_was_refused_rests_while_another_is_left() {
     };
     for (fault, rests) in [("status=401", true), ("status=403", true), ("status=500", false)] {
         let world = World::start().await;
-        world.generate(ask("openai", &format!("[[fault {fault}]] hi"))).await.unwrap_err();
+        let answer = world.generate(ask("openai", &format!("[[fault {fault} times=1]] hi"))).await;
+        assert_eq!(answer.map_or(1, |answer| answer.attempts.len()), if rests { 2 } else { 1 }, "{fault}");
         let used = credentials(&world).await;
         assert_eq!(used.len(), if rests { 1 } else { 4 }, "{fault}: {used:?}");
     }

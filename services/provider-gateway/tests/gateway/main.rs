@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which clippy takes for production code")]
 
 mod backends;
+mod breaker;
 mod cancel;
 mod faults;
 mod generate;
 mod money;
 mod startup;
+mod retry;
 mod stream;
 mod support;
 mod timeouts;

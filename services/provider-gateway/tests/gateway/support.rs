@@ -151,7 +151,7 @@ impl World {
         Self::with(|_| {}).await
     }
 
-    /// With something else about every backend.
+    /// With something else about every backend. Without it, each failure is one attempt.
     pub(crate) async fn with(change: impl Fn(&mut BackendConfig)) -> Self {
         let sim = Simulator::start(SimConfig::new().keep_bodies()).await.unwrap();
         let mut config = config(&sim.url());
@@ -160,6 +160,7 @@ impl World {
             .iter()
             .cloned()
             .map(|mut backend| {
+                backend.resilience.retry.max_attempts = 1;
                 change(&mut backend);
                 backend
             })

@@ -5,7 +5,10 @@ use std::time::Duration;
 use tonic::Code;
 use tutti_error::Reason;
 use tutti_proto::{
-    gateway::v1::{CheckBackendsRequest, EmbedRequest, GenerateRequest, GenerateStreamRequest, ListModelsRequest},
+    gateway::v1::{
+        CheckBackendsRequest, EmbedRequest, GenerateRequest, GenerateStreamRequest, ListModelsRequest,
+        ResetBackendRequest,
+    },
     llm::v1::{AttemptOutcome, RunLimits},
 };
 
@@ -128,11 +131,13 @@ async fn every_call_ends_at_its_deadline() {
     let inputs = vec!["a".to_owned()];
     let embed = EmbedRequest { backend: "openai".into(), inputs, ..Default::default() };
     let check = CheckBackendsRequest { probe: true, ..Default::default() };
+    let reset = ResetBackendRequest { backend: "openai".into() };
     let ended = [
         client.generate(within(ask("openai", "hi"), over)).await.map(drop),
         client.embed(within(embed, over)).await.map(drop),
         client.list_models(within(ListModelsRequest::default(), over)).await.map(drop),
         client.check_backends(within(check, over)).await.map(drop),
+        client.reset_backend(within(reset, over)).await.map(drop),
     ];
     for status in ended.map(Result::unwrap_err) {
         assert_eq!((status.code(), reason(&status)), (Code::DeadlineExceeded, Reason::DeadlineExceeded), "{status:?}");

@@ -8,7 +8,7 @@ use tutti_layers::{CallContext, MAX_MESSAGE_BYTES};
 pub(crate) use tutti_proto::gateway::v1::generate_stream_response::Event as GatewayEvent;
 use tutti_proto::gateway::v1::{
     BackendStatus, CheckBackendsRequest, EmbedRequest, EmbedResponse, GenerateRequest, GenerateStreamRequest,
-    ListModelsRequest, Model, gateway_service_client::GatewayServiceClient,
+    ListModelsRequest, Model, WatchBackendsRequest, gateway_service_client::GatewayServiceClient,
 };
 
 use super::{events, unary};
@@ -32,6 +32,9 @@ pub(crate) trait Gateway: Send + Sync + 'static {
 
     /// All backends in the order of the configuration; with `probe`, the providers are asked.
     async fn backends(&self, context: &CallContext, probe: bool) -> Result<Vec<BackendStatus>>;
+
+    /// The backends as they are, then those that have changed, until the context's deadline or the gateway's end.
+    async fn watch(&self, context: &CallContext) -> Result<BoxStream<'static, Result<Vec<BackendStatus>>>>;
 
     /// Models whose id or alias contains this text.
     async fn models(&self, context: &CallContext, contains: &str) -> Result<Vec<Model>>;
@@ -74,6 +77,12 @@ impl Gateway for GatewayClient {
     async fn backends(&self, context: &CallContext, probe: bool) -> Result<Vec<BackendStatus>> {
         let call = CheckBackendsRequest { backends: Vec::new(), probe };
         Ok(unary(self.0.clone().check_backends(request(call, context)).await, PEER, context)?.backends)
+    }
+
+    async fn watch(&self, context: &CallContext) -> Result<BoxStream<'static, Result<Vec<BackendStatus>>>> {
+        let call = WatchBackendsRequest { backends: Vec::new() };
+        let stream = unary(self.0.clone().watch_backends(request(call, context)).await, PEER, context)?;
+        Ok(events(stream, PEER, context, |message| Some(message.backends)))
     }
 
     async fn models(&self, context: &CallContext, contains: &str) -> Result<Vec<Model>> {

@@ -126,6 +126,10 @@ impl Gateway for Fake {
         Ok(["claude", "openai", "gemini"].map(backend).to_vec())
     }
 
+    async fn watch(&self, _: &CallContext) -> Result<BoxStream<'static, Result<Vec<BackendStatus>>>> {
+        Ok(stream::pending().boxed())
+    }
+
     async fn models(&self, _: &CallContext, _: &str) -> Result<Vec<Model>> {
         Ok(vec![Model { id: "gpt-4o".into(), provider: "openai".into(), ..Default::default() }])
     }

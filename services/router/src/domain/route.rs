@@ -3,7 +3,10 @@
 
 use tutti_config::Persona;
 use tutti_error::{Error, Reason, Result};
-use tutti_proto::{gateway::v1::BackendStatus, router::v1::LeftBecause};
+use tutti_proto::{
+    gateway::v1::{BackendStatus, BreakerState},
+    router::v1::LeftBecause,
+};
 
 use super::{
     needs::{self, Needs},
@@ -192,6 +195,10 @@ impl Judge<'_> {
             let why = &backend.unusable_because;
             return Err(Refusal::hard(LeftBecause::NotUsable, if why.is_empty() { "not usable" } else { why }));
         }
+        if is_open(backend) {
+            let why = "it keeps failing and is left alone for a while: its circuit breaker is open";
+            return Err(Refusal { because: LeftBecause::Failing, why: why.into(), soft: true });
+        }
         // The simulator is no model; and a caller who names a backend has decided.
         let local = backend.local && !backend.simulator && self.question.backend != backend.name;
         if self.rule.never_local && local {
@@ -323,7 +330,12 @@ impl Sorting<'_> {
     }
 }
 
-/// A window that may be too small is an estimate, and some capabilities have substitutes: better to try than to refuse.
+/// Whether its gateway would refuse every call.
+fn is_open(backend: &BackendStatus) -> bool {
+    backend.breaker.as_ref().is_some_and(|breaker| breaker.state() == BreakerState::Open)
+}
+
+/// A breaker may close in the next moment, a window that may be too small is an estimate, and some capabilities have substitutes: better to try than to refuse.
 fn last_resort(judge: &Judge<'_>, backends: &[BackendStatus], taken: &mut Vec<Taken>, left: &mut Vec<Left>) {
     let Some(at) = left.iter().position(|l| l.soft) else { return };
     let Some(backend) = backends.iter().find(|b| b.name == left[at].backend) else { return };

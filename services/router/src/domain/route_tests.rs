@@ -1,4 +1,4 @@
-use tutti_proto::gateway::v1::ModelCapabilities;
+use tutti_proto::gateway::v1::{CircuitBreaker, ModelCapabilities};
 
 use super::*;
 use crate::domain::fakes::rules;
@@ -177,4 +177,25 @@ fn a_personas_window_bounds_the_backends() {
     // None fits the persona's 8192; the first is tried.
     assert_eq!(taken(&decision), ["ollama"]);
     assert_eq!(decision.taken[0].budget, 6_553);
+}
+
+#[test]
+fn a_backend_whose_breaker_is_open_is_left_unless_all_are() {
+    let with = |names: &[&str], state: BreakerState| {
+        let mut backends = five();
+        for backend in backends.iter_mut().filter(|backend| names.contains(&backend.name.as_str())) {
+            backend.breaker = Some(CircuitBreaker { state: state.into(), ..Default::default() });
+        }
+        backends
+    };
+    let decision = decide(&rules(), &with(&["claude"], BreakerState::Open), &ask("hi")).unwrap();
+    assert_eq!(taken(&decision), ["openai", "gemini", "ollama"]);
+    assert_eq!(because(&decision, "claude"), LeftBecause::Failing);
+    let half = decide(&rules(), &with(&["claude"], BreakerState::HalfOpen), &ask("hi")).unwrap();
+    assert_eq!(taken(&half)[0], "claude");
+    let all = with(&["claude", "openai", "gemini", "ollama", "opus"], BreakerState::Open);
+    let decision = decide(&rules(), &all, &ask("hi")).unwrap();
+    assert_eq!(taken(&decision), ["claude"]);
+    let named = Question { backend: "gemini", ..Default::default() };
+    assert_eq!(taken(&decide(&rules(), &all, &named).unwrap()), ["gemini"]);
 }

@@ -30,8 +30,8 @@ pub(crate) struct Tally {
     /// Attempts that calls may have made which were lost on their way and sent again: nobody knows more of them.
     pub(crate) lost: u32,
     used: Usage,
-    /// The running generation's attempt with what it used, as the gateway tells them.
-    running: Option<Attempt>,
+    /// The running generation's attempts with what they used, as the gateway tells them; the last one is under way.
+    running: Vec<Attempt>,
 }
 
 impl Tally {
@@ -46,27 +46,31 @@ impl Tally {
             tool_rounds: 0,
             lost: 0,
             used: Usage::default(),
-            running: None,
+            running: Vec::new(),
         }
     }
 
     /// Usage over the whole turn, the running generation included.
     pub(crate) fn usage(&self) -> Usage {
         let mut sum = self.used;
-        if let Some(running) = self.running.as_ref().and_then(|attempt| attempt.usage) {
-            add(&mut sum, &running);
-        }
+        add_all(&mut sum, &self.running);
         sum
     }
 
-    /// The running generation sends this attempt.
-    pub(crate) fn sending(&mut self, attempt: Attempt) {
-        self.running = Some(attempt);
+    /// The running generation sends this attempt, or tells how one ended that is followed by another.
+    pub(crate) fn attempting(&mut self, attempt: Attempt) {
+        match self.running.last_mut().filter(|last| last.attempt_id == attempt.attempt_id) {
+            Some(last) => *last = attempt,
+            None => self.running.push(attempt),
+        }
     }
 
-    /// The running generation's usage so far.
+    /// The usage so far of the attempt under way.
     pub(crate) fn using(&mut self, usage: Usage) {
-        self.running.get_or_insert_default().usage = Some(usage);
+        match self.running.last_mut() {
+            Some(last) => last.usage = Some(usage),
+            None => self.running.push(Attempt { usage: Some(usage), ..Default::default() }),
+        }
     }
 
     /// Marks the first piece of output.
@@ -84,7 +88,7 @@ impl Tally {
 
     /// A generation went well. `began` is when it was asked for.
     pub(crate) fn succeeded(&mut self, response: &GenerateResponse, began: Duration) {
-        self.running = None;
+        self.running.clear();
         add(&mut self.used, &response.usage.unwrap_or_default());
         if response.attempts.is_empty() {
             self.attempts.push(Attempt {
@@ -110,17 +114,18 @@ impl Tally {
         // Trailers may hold fewer than were made.
         let known = if of_done.len() > error.attempted().len() { of_done } else { error.attempted() };
         let mut attempts = known.to_vec();
-        let mut used = Usage::default();
-        attempts.iter().filter_map(|a| a.usage.as_ref()).for_each(|usage| add(&mut used, usage));
-        let running = self.running.take();
-        // What was told of a running attempt is an estimate: the attempt itself knows better.
-        let so_far = || running.as_ref().filter(|_| attempts.is_empty()).and_then(|attempt| attempt.usage);
-        let whole = partial.and_then(|p| p.usage).or_else(so_far);
-        if let Some(whole) = whole.filter(|whole| whole.cost_nano_usd > used.cost_nano_usd || attempts.is_empty()) {
-            used = whole;
-        }
+        let mut running = std::mem::take(&mut self.running);
         if attempts.is_empty() {
-            attempts.push(unlisted(running, taken, error, used));
+            // What was told of the attempt under way is an estimate: had it ended, it would know better.
+            let last = running.pop_if(|last| last.outcome() == AttemptOutcome::Unspecified);
+            attempts = running;
+            attempts.push(unlisted(last, taken, error, partial.and_then(|p| p.usage)));
+        }
+        let mut used = Usage::default();
+        add_all(&mut used, &attempts);
+        let whole = partial.and_then(|p| p.usage);
+        if let Some(whole) = whole.filter(|whole| whole.cost_nano_usd > used.cost_nano_usd) {
+            used = whole;
         }
         add(&mut self.used, &used);
         let last = attempts.last().cloned().unwrap_or_default();
@@ -131,9 +136,9 @@ impl Tally {
 
 /// An attempt that the gateway does not list: we ended it (`running` is what was told of it), it never got to a provider,
 /// or the gateway went away.
-fn unlisted(running: Option<Attempt>, taken: &Taken, error: &Error, used: Usage) -> Attempt {
+fn unlisted(running: Option<Attempt>, taken: &Taken, error: &Error, used: Option<Usage>) -> Attempt {
     let outcome = match error.reason() {
-        Reason::BackendNotUsable => AttemptOutcome::Skipped,
+        Reason::BackendNotUsable | Reason::CircuitOpen | Reason::BackendRateLimited => AttemptOutcome::Skipped,
         Reason::Cancelled | Reason::ShuttingDown => AttemptOutcome::Cancelled,
         _ => AttemptOutcome::Failed,
     };
@@ -147,9 +152,13 @@ fn unlisted(running: Option<Attempt>, taken: &Taken, error: &Error, used: Usage)
         outcome: outcome.into(),
         reason: error.reason().into(),
         message: error.to_string(),
-        usage: Some(used),
+        usage: Some(used.or(told.usage).unwrap_or_default()),
         ..told
     }
+}
+
+fn add_all(sum: &mut Usage, attempts: &[Attempt]) {
+    attempts.iter().filter_map(|attempt| attempt.usage.as_ref()).for_each(|usage| add(sum, usage));
 }
 
 fn add(sum: &mut Usage, more: &Usage) {
@@ -160,4 +169,40 @@ fn add(sum: &mut Usage, more: &Usage) {
     sum.reasoning_tokens = sum.reasoning_tokens.saturating_add(more.reasoning_tokens);
     sum.cost_nano_usd = sum.cost_nano_usd.saturating_add(more.cost_nano_usd);
     sum.estimated |= more.estimated;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_told_of_in_a_stream_are_kept_when_nothing_else_lists_them() {
+        let attempt = |id: &str, outcome: AttemptOutcome, cost_nano_usd| Attempt {
+            attempt_id: id.into(),
+            outcome: outcome.into(),
+            usage: Some(Usage { cost_nano_usd, ..Default::default() }),
+            ..Default::default()
+        };
+        let mut tally = Tally::new(Instant::now());
+        tally.attempting(attempt("a", AttemptOutcome::Unspecified, 7));
+        tally.attempting(attempt("a", AttemptOutcome::Failed, 3));
+        tally.attempting(attempt("b", AttemptOutcome::Unspecified, 7));
+        tally.using(Usage { cost_nano_usd: 9, ..Default::default() });
+        assert_eq!(tally.usage().cost_nano_usd, 12);
+        let taken = Taken {
+            backend: super::super::fakes::backend("claude"),
+            model: String::new(),
+            persona: None,
+            persona_named: false,
+            own_cap: false,
+            budget: 0,
+            why: String::new(),
+        };
+        let cancelled = Error::new(Reason::Cancelled, "enough");
+        let last = tally.failed(&taken, &cancelled, None);
+        assert_eq!((last.attempt_id.as_str(), last.outcome()), ("b", AttemptOutcome::Cancelled));
+        let listed: Vec<_> = tally.attempts.iter().map(|a| (a.attempt_id.as_str(), a.outcome())).collect();
+        assert_eq!(listed, [("a", AttemptOutcome::Failed), ("b", AttemptOutcome::Cancelled)]);
+        assert_eq!((tally.usage().cost_nano_usd, tally.sent()), (12, 2));
+    }
 }

@@ -250,7 +250,7 @@ impl Turn {
                     self.tally.using(usage);
                     self.outbox.push(Event::Usage(self.tally.usage())).await;
                 }
-                GatewayEvent::Attempt(attempt) => self.tally.sending(attempt),
+                GatewayEvent::Attempt(attempt) => self.tally.attempting(attempt),
                 GatewayEvent::Done(response) => done = Some(response),
             }
         }

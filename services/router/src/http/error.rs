@@ -73,6 +73,8 @@ fn may_retry(error: &Error) -> bool {
     let passes = matches!(
         error.reason(),
         R::RateLimited
+            | R::BackendRateLimited
+            | R::CircuitOpen
             | R::Overloaded
             | R::StoreUnavailable
             | R::ServiceUnavailable
@@ -107,7 +109,9 @@ fn status_of(reason: Reason) -> StatusCode {
         R::IdempotencyConflict => StatusCode::CONFLICT,
         R::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         R::ToolRoundsExceeded | R::AttemptsExceeded => StatusCode::UNPROCESSABLE_ENTITY,
-        R::BudgetExceeded | R::RateLimited | R::ProviderRateLimited => StatusCode::TOO_MANY_REQUESTS,
+        R::BudgetExceeded | R::RateLimited | R::BackendRateLimited | R::ProviderRateLimited => {
+            StatusCode::TOO_MANY_REQUESTS
+        }
         // Widely used for a caller who went away; hardly anybody sees it.
         R::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
         R::AllBackendsFailed
@@ -119,6 +123,7 @@ fn status_of(reason: Reason) -> StatusCode {
         | R::MalformedOutput
         | R::EmptyOutput => StatusCode::BAD_GATEWAY,
         R::Overloaded
+        | R::CircuitOpen
         | R::BackendNotUsable
         | R::StoreUnavailable
         | R::ServiceUnavailable

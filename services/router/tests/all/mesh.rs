@@ -239,6 +239,22 @@ impl GatewayService for Seen {
         Ok(Response::new(gateway::ListModelsResponse::default()))
     }
 
+    type WatchBackendsStream = Stream<gateway::WatchBackendsResponse>;
+
+    async fn watch_backends(
+        &self,
+        _: Request<gateway::WatchBackendsRequest>,
+    ) -> Result<Response<Self::WatchBackendsStream>, Status> {
+        Ok(Response::new(stream::pending().boxed()))
+    }
+
+    async fn reset_backend(
+        &self,
+        _: Request<gateway::ResetBackendRequest>,
+    ) -> Result<Response<gateway::ResetBackendResponse>, Status> {
+        Ok(Response::new(gateway::ResetBackendResponse::default()))
+    }
+
     async fn check_backends(
         &self,
         _: Request<gateway::CheckBackendsRequest>,

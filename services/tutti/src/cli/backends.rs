@@ -1,7 +1,7 @@
 //! `tutti backends`.
 
 use tutti_proto::{
-    gateway::v1::{BackendHealth, BackendStatus},
+    gateway::v1::{BackendHealth, BackendStatus, BreakerState},
     router::v1::{ListBackendsRequest, router_service_client::RouterServiceClient},
 };
 
@@ -41,6 +41,11 @@ pub(crate) fn render(backends: &[BackendStatus], default: &str) -> String {
 fn state(backend: &BackendStatus) -> String {
     if !backend.usable {
         return format!("not usable: {}", backend.unusable_because);
+    }
+    let breaker = backend.breaker.as_ref();
+    if let Some(open) = breaker.filter(|breaker| breaker.state() == BreakerState::Open) {
+        let seconds = open.open_for.as_ref().map_or(0, |left| left.seconds + 1);
+        return format!("left alone for {seconds} s after {} failures: {}", open.failed, backend.last_error);
     }
     let simulated = if backend.simulator { "simulator, " } else { "" };
     match backend.health() {

@@ -18,7 +18,8 @@ use tutti_error::{Error, Reason};
 use tutti_layers::CallContext;
 use tutti_proto::gateway::v1::{
     CheckBackendsRequest, CheckBackendsResponse, EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse,
-    GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest, ListModelsResponse,
+    GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest, ListModelsResponse, ResetBackendRequest, ResetBackendResponse, WatchBackendsRequest,
+        WatchBackendsResponse,
     gateway_service_client::GatewayServiceClient,
     gateway_service_server::{GatewayService, GatewayServiceServer},
     generate_stream_response::Event,
@@ -92,6 +93,19 @@ impl GatewayService for Fake {
         &self,
         _: Request<CheckBackendsRequest>,
     ) -> Result<Response<CheckBackendsResponse>, Status> {
+        Err(Error::new(Reason::Unsupported, "not here").into())
+    }
+
+    type WatchBackendsStream = futures::stream::Pending<Result<WatchBackendsResponse, Status>>;
+
+    async fn watch_backends(
+        &self,
+        _: Request<WatchBackendsRequest>,
+    ) -> Result<Response<Self::WatchBackendsStream>, Status> {
+        Err(Error::new(Reason::Unsupported, "not here").into())
+    }
+
+    async fn reset_backend(&self, _: Request<ResetBackendRequest>) -> Result<Response<ResetBackendResponse>, Status> {
         Err(Error::new(Reason::Unsupported, "not here").into())
     }
 }

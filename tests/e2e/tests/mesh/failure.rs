@@ -4,12 +4,13 @@ use tonic::Code;
 use tutti_error::{Reason, attempts_of, reason_of};
 use tutti_proto::{
     llm::v1::{AttemptOutcome, FinishReason, RunLimits},
-    router::v1::{ChatRequest, chat_stream_response::Event},
+    router::v1::{ChatRequest, LeftBecause, RouteRequest, chat_stream_response::Event},
 };
+use tutti_testkit::wait_for;
 
 use crate::{
     disconnect::until_status,
-    support::{BACKENDS, Mesh, ask},
+    support::{BACKENDS, Mesh, PATIENCE, ask, patient},
 };
 
 /// Only the first request with this text fails, whichever backend it goes to.
@@ -118,4 +119,59 @@ async fn the_cap_on_attempts_holds() {
     let status = mesh.chat(chat).await.unwrap_err();
     assert_eq!(attempts_of(&status).len(), 2, "{status:?}");
     assert_eq!(mesh.sim.stats().requests, 2);
+}
+
+/// Both layers try several times; together they stay within the run's cap, and no backend of the chain is left out.
+#[tokio::test]
+async fn tries_of_several_layers_never_multiply() {
+    let mesh = Mesh::start_with(
+        "[orchestrator]\ndefault_backend = \"claude\"\nfallback_chain = [\"claude\", \"openai\", \"gemini\"]\n\
+         [resilience.retry]\nmax_attempts = 3\nbase_delay = \"1ms\"\n[resilience.breaker]\nenabled = false\n",
+    )
+    .await;
+    for (max_attempts, expected) in [(1, [1, 0, 0]), (4, [2, 1, 1]), (6, [3, 2, 1]), (0, [3, 3, 3])] {
+        let limits = RunLimits { max_attempts, ..Default::default() };
+        let chat = ChatRequest { limits: Some(limits), ..ask("", "[[fault status=500]] hello") };
+        let before = mesh.sim.stats().requests;
+        let status = mesh.chat(chat.clone()).await.unwrap_err();
+        let attempts = attempts_of(&status);
+        let tried = ["claude", "openai", "gemini"].map(|name| attempts.iter().filter(|a| a.backend == name).count());
+        assert_eq!(tried, expected, "{max_attempts}: {status:?}");
+        let sent = usize::try_from(mesh.sim.stats().requests - before).unwrap();
+        assert_eq!(sent, attempts.len(), "{max_attempts}");
+        let mut stream = mesh.stream(chat).await;
+        let (last, _) = until_status(&mut stream).await;
+        let Some(Event::Done(done)) = last else { panic!("{max_attempts}: no done") };
+        assert_eq!(done.attempts.len(), attempts.len(), "{max_attempts}");
+        assert_eq!(mesh.settled(&done.request_id).await.len(), attempts.len(), "{max_attempts}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_keeps_failing_is_skipped_before_it_is_called() {
+    let mesh = Mesh::start_with(
+        "[orchestrator]\ndefault_backend = \"claude\"\nfallback_chain = [\"claude\", \"openai\"]\n\
+         [resilience.retry]\nmax_attempts = 1\n[resilience.breaker]\nfailures = 2\nopen_for = \"1h\"\n",
+    )
+    .await;
+    for fault in ["status=500", "status=503"] {
+        assert_eq!(mesh.chat(first_fails(fault)).await.unwrap().attempts.len(), 2);
+    }
+    // The router hears of it without being asked.
+    let dry = RouteRequest { chat: Some(ask("", "hello")) };
+    let claude = wait_for(PATIENCE, || async {
+        let route = mesh.router().route(patient(dry.clone())).await.unwrap().into_inner();
+        let claude = route.candidates.into_iter().find(|candidate| candidate.backend == "claude").unwrap();
+        if claude.left_because() == LeftBecause::Failing { Ok(claude) } else { Err(claude) }
+    })
+    .await;
+    assert!(claude.explanation.contains("circuit breaker is open"), "{claude:?}");
+    let before = mesh.sim.stats().requests;
+    let answer = mesh.chat(ask("", "hello")).await.unwrap();
+    assert_eq!((answer.backend.as_str(), answer.attempts.len()), ("openai", 1));
+    assert_eq!(mesh.sim.stats().requests - before, 1);
+    // Named by the caller it is asked all the same, and says what is the matter.
+    let status = mesh.chat(ask("claude", "hello")).await.unwrap_err();
+    assert_eq!((status.code(), reason_of(&status)), (Code::Unavailable, Some(Reason::CircuitOpen)));
+    assert_eq!(mesh.sim.stats().requests - before, 1);
 }

@@ -130,7 +130,11 @@ pub(crate) async fn listening(process: &mut Process) -> String {
         .await
 }
 
+/// A failure is one attempt, and no backend is left alone after some.
+const ONE_TRY: &str = "[resilience.retry]\nmax_attempts = 1\n[resilience.breaker]\nenabled = false\n";
+
 /// Writes a configuration in which every backend of [`BACKENDS`] is the simulator under its provider's own format.
+/// Without a `[resilience]` of its own it has none.
 pub(crate) fn configure(builder: &ProcessBuilder, sim: &SimHandle, more: &str) {
     let at = sim.addr();
     let backend = |name: &str, provider: &str, model: &str, path: &str| {
@@ -144,6 +148,7 @@ pub(crate) fn configure(builder: &ProcessBuilder, sim: &SimHandle, more: &str) {
         backend("deepseek", "deepseek", "deepseek-v4-pro", "/v1"),
         "[backends.opus]\nenabled = false\n".to_owned(),
         more.to_owned(),
+        if more.contains("[resilience") { String::new() } else { ONE_TRY.to_owned() },
     ];
     builder.scratch().write_config("config.toml", &config.join("\n"));
     let keys = ["claude", "openai", "gemini", "deepseek"]

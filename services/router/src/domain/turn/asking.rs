@@ -62,8 +62,10 @@ impl Turn {
             let message = "the turn has used up limits.max_cost_nano_usd";
             return Err(Error::new(Reason::BudgetExceeded, message));
         }
+        // The gateway tries a backend several times: one attempt is kept for each of those after it.
+        let later = u32::try_from(self.plan.decision.taken.len() - self.at - 1).unwrap_or(u32::MAX);
         Ok(RunLimits {
-            max_attempts: max - sent,
+            max_attempts: (max - sent).saturating_sub(later).max(1),
             max_cost_nano_usd: bounds.max_cost.map_or(0, |cap| cap - spent),
             max_tool_rounds: bounds.max_tool_rounds,
             timeout: Some(time::to_wire(self.context.deadline.remaining())),
