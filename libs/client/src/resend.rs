@@ -33,6 +33,8 @@ const IDEMPOTENT: &[&str] = &[
     "/tutti.gateway.v1.GatewayService/Generate",
     "/tutti.gateway.v1.GatewayService/GenerateStream",
     "/tutti.gateway.v1.GatewayService/ListModels",
+    "/tutti.gateway.v1.GatewayService/ResetBackend",
+    "/tutti.gateway.v1.GatewayService/WatchBackends",
     "/tutti.ledger.v1.LedgerService/GetUsage",
     "/tutti.ledger.v1.LedgerService/ListUsage",
     "/tutti.ledger.v1.LedgerService/Release",

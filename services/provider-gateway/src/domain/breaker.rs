@@ -131,7 +131,9 @@ impl Breaker {
     pub(crate) fn ended(&mut self, config: &BreakerConfig, permit: Permit, ending: Ending, now: Instant) -> bool {
         match ending {
             Ending::Ok => (self.counters.ok, self.counters.last_success) = (self.counters.ok + 1, Some(now)),
-            Ending::Failed => (self.counters.failed, self.counters.last_failure) = (self.counters.failed + 1, Some(now)),
+            Ending::Failed => {
+                (self.counters.failed, self.counters.last_failure) = (self.counters.failed + 1, Some(now))
+            }
             Ending::Nothing => {}
         }
         if !config.enabled || permit.epoch != self.epoch {

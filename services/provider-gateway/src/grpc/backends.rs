@@ -66,8 +66,7 @@ async fn probe(backend: &Arc<Backend>, model: Resolved, deadline: Deadline) {
     let Some(key) = upstream.keys().for_probe(Instant::now()) else { return };
     let request = upstream.adapter().probe(&backend.target(&model));
     let clock = Clock::start(&backend.config.timeouts, deadline);
-    let sent =
-        upstream.send(request, AttemptId::generate(), &key, OnWire::default(), &clock, Wait::Whole).await;
+    let sent = upstream.send(request, AttemptId::generate(), &key, OnWire::default(), &clock, Wait::Whole).await;
     match sent {
         Ok(_) => backend.observe(Ok(()), Some(clock.elapsed())),
         Err(mut failure) => {

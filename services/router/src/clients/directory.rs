@@ -75,7 +75,7 @@ impl Directory {
 async fn follow(gateway: &dyn Gateway, backends: &Cache<(), Arc<[BackendStatus]>>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let context = CallContext { scope: Scope::default(), deadline: Deadline::after(WATCH) };
+        let context = CallContext { deadline: Deadline::after(WATCH), ..refresh_context() };
         let mut known: Vec<BackendStatus> = Vec::new();
         match gateway.watch(&context).await {
             Ok(mut messages) => {

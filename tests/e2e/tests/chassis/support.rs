@@ -18,8 +18,8 @@ use tutti_error::{Error, Reason};
 use tutti_layers::CallContext;
 use tutti_proto::gateway::v1::{
     CheckBackendsRequest, CheckBackendsResponse, EmbedRequest, EmbedResponse, GenerateRequest, GenerateResponse,
-    GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest, ListModelsResponse, ResetBackendRequest, ResetBackendResponse, WatchBackendsRequest,
-        WatchBackendsResponse,
+    GenerateStreamRequest, GenerateStreamResponse, ListModelsRequest, ListModelsResponse, ResetBackendRequest,
+    ResetBackendResponse, WatchBackendsRequest, WatchBackendsResponse,
     gateway_service_client::GatewayServiceClient,
     gateway_service_server::{GatewayService, GatewayServiceServer},
     generate_stream_response::Event,
