@@ -13,6 +13,7 @@ use http::{Request, Response};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tower::{BoxError, Service, ServiceExt as _, service_fn, util::BoxCloneSyncService};
+use tracing::Instrument as _;
 use tutti_error::Result;
 use tutti_layers::Peer;
 
@@ -40,7 +41,8 @@ impl Channel {
     {
         let service = service_fn(move |mut request: Request<Body>| {
             request.extensions_mut().insert(Peer::InProcess);
-            let call = service.clone().oneshot(request);
+            // Lines of the log belong to the caller's call.
+            let call = service.clone().oneshot(request).in_current_span();
             // Owned by the future that waits for it.
             #[allow(clippy::disallowed_methods)]
             let task = AbortOnDropHandle::new(tokio::spawn(call));

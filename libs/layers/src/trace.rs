@@ -18,7 +18,10 @@ use tracing::{
 };
 use tutti_telemetry::{self as telemetry, TraceContext};
 
-use crate::methods::{self, Method};
+use crate::{
+    Peer,
+    methods::{self, Method},
+};
 
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -93,8 +96,11 @@ struct Ending {
 impl Ending {
     fn start<B>(request: &Request<B>) -> Self {
         let Some(method) = methods::find(request.uri().path()) else {
-            return Self { span: Span::none(), method: None, code: None };
+            return Self::unseen(None);
         };
+        if is_inside_a_call(request) {
+            return Self::unseen(Some(method));
+        }
         let text = |name: HeaderName| request.headers().get(name).and_then(|value| value.to_str().ok());
         let parent: Option<TraceContext> = text(TRACEPARENT).and_then(|text| text.parse().ok());
         let is_id = |id: &&str| (1..=MAX_REQUEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
@@ -112,6 +118,10 @@ impl Ending {
         Self { span, method: Some(method), code: None }
     }
 
+    fn unseen(method: Option<&'static Method>) -> Self {
+        Self { span: Span::none(), method, code: None }
+    }
+
     fn head<R>(&mut self, response: &Response<R>) {
         self.code = methods::grpc_code(response.headers());
         if self.method.is_some_and(|method| !method.is_grpc) {
@@ -119,6 +129,11 @@ impl Ending {
             telemetry::set(&self.span, "http.response.status_code", i64::from(response.status().as_u16()));
         }
     }
+}
+
+/// Whether the caller's span is around us already and serves us too: nobody records what each service takes.
+fn is_inside_a_call<B>(request: &Request<B>) -> bool {
+    !telemetry::is_exporting() && request.extensions().get() == Some(&Peer::InProcess) && !Span::current().is_none()
 }
 
 impl Drop for Ending {
@@ -213,6 +228,26 @@ mod tests {
         let path = "/tutti.router.v1.RouterService/Chat";
         let headers = handed_on(path, &[("traceparent", PARENT), ("x-request-id", "r-1")]).await;
         assert!(headers["traceparent"] == PARENT && headers["x-request-id"] == "r-1", "{headers:?}");
+    }
+
+    #[tokio::test]
+    async fn a_service_in_the_same_process_shares_its_callers_span() {
+        let _guard = tracing::subscriber::set_default(registry());
+        let inner = TraceLayer.layer(service_fn(|_: Request<()>| async {
+            let place = telemetry::current().map(|current| current.trace.to_string());
+            Ok::<_, std::convert::Infallible>(Response::builder().header("place", place.unwrap()).body(()).unwrap())
+        }));
+        let of = |peer| {
+            let request = Request::builder().uri("/tutti.router.v1.RouterService/Chat").extension(peer);
+            inner.clone().oneshot(request.body(()).unwrap())
+        };
+        let caller = telemetry::server("a.B/C", PARENT.parse().ok(), None);
+        let place = async |peer| of(peer).instrument(caller.clone()).await.unwrap().headers()["place"].clone();
+        assert_eq!(place(Peer::InProcess).await, PARENT);
+        // The network's calls are in the trace that their headers say.
+        assert_ne!(place(Peer::Network).await, PARENT);
+        // Nor is there anything to share outside of a call.
+        assert_ne!(of(Peer::InProcess).await.unwrap().headers()["place"], PARENT);
     }
 
     #[tokio::test]

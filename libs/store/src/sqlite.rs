@@ -47,6 +47,8 @@ impl Sqlite {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
+            // What a large statement may have to undo; else it goes through files in the system's folder.
+            .pragma("temp_store", "memory")
             .busy_timeout(Duration::from_secs(5));
         let pool = |size| SqlitePoolOptions::new().max_connections(size).acquire_timeout(Duration::from_secs(10));
         let opened = |e: sqlx::Error| failed(format!("can't open {name}.db in {shown}: {e}"));
