@@ -10,7 +10,7 @@ use tokio::{
 };
 use tonic::transport::Endpoint;
 use tower::{BoxError, service_fn};
-use tutti_config::{ExposeSecret as _, MeshConfig};
+use tutti_config::MeshConfig;
 use tutti_error::{Error, Result};
 use tutti_layers::{ClientTls, MeshSecret, TlsFiles};
 
@@ -59,11 +59,14 @@ impl Connector {
             key: tls.own.key.clone(),
             ca: Some(tls.ca.clone()),
         });
-        Ok(Self {
-            secret: MeshSecret::new(mesh.secret.iter().map(|key| key.expose_secret())),
-            tls: files.map(ClientTls::new).transpose()?,
-            ..Self::default()
-        })
+        Ok(Self { secret: MeshSecret::of(mesh), tls: files.map(ClientTls::new).transpose()?, ..Self::default() })
+    }
+
+    /// Speaks TLS to `https://` addresses in this way, instead of that of `[mesh.tls]`.
+    #[must_use]
+    pub fn tls(mut self, tls: ClientTls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// Looks names up with this one.

@@ -61,7 +61,7 @@ pub use crate::section::Section;
 pub use crate::sections::backends::{BackendConfig, BackendsConfig, DEFAULT_CONTEXT_TOKENS, Timeouts};
 pub use crate::sections::credentials::{Credential, Credentials, masked};
 pub use crate::sections::general::{GeneralConfig, LogFormat};
-pub use crate::sections::mesh::{CertificateFiles, MeshConfig, MeshTls};
+pub use crate::sections::mesh::{CertificateFiles, MeshConfig, MeshTls, read_keys};
 pub use crate::sections::personas::{Persona, Personas, ThinkingStyle, Verbosity};
 pub use crate::sections::provider::{Preset, ProviderKind};
 pub use crate::sections::resilience::{BreakerConfig, ResilienceConfig, RetryConfig};

@@ -95,11 +95,16 @@ impl<'r> Section<'r> {
         secret
     }
 
+    /// The path of a file, a relative one from the configuration folder.
+    pub(crate) fn file(&self, key: &str) -> Option<PathBuf> {
+        let path = self.opt_path(key)?;
+        Some(self.reader.config().config_dir().map_or_else(|| path.clone(), |dir| dir.join(&path)))
+    }
+
     /// The text of a mounted file that this key names, without the blanks around it, if given. A relative path starts
     /// at the global folder.
     pub fn secret_file(&self, key: &str) -> Option<SecretString> {
-        let path = self.opt_path(key)?;
-        let path = self.reader.config().config_dir().map_or_else(|| path.clone(), |dir| dir.join(&path));
+        let path = self.file(key)?;
         match std::fs::read_to_string(&path) {
             Ok(text) => Some(SecretString::from(text.trim())),
             Err(error) => {

@@ -1,14 +1,21 @@
 //! Proof of belonging to the mesh by its shared secret: a MAC in the metadata of each call.
 
 use std::{
-    fmt,
-    sync::Arc,
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::Sha256;
+
+use tutti_config::{ExposeSecret as _, MeshConfig, read_keys};
 
 use crate::PEER_HEADERS;
 
@@ -20,11 +27,30 @@ const WINDOW: u64 = 60;
 const VERSION: &str = "1";
 
 /// The shared secret of a mesh. The first of its keys signs, all are accepted, so that a key can be replaced while
-/// processes with the old one and with the new one run.
+/// processes with the old one and with the new one run. Clones share it.
 #[derive(Clone)]
-pub struct MeshSecret {
+pub struct MeshSecret(Arc<Secret>);
+
+struct Secret {
+    keys: ArcSwap<Keys>,
+    file: Option<KeyFile>,
+}
+
+struct Keys {
     /// Keyed once: keying costs as much as signing.
-    keys: Arc<[Hmac<Sha256>]>,
+    keyed: Vec<Hmac<Sha256>>,
+    /// Of the file that they came from.
+    stamp: Option<Stamp>,
+}
+
+/// Time and length of a file.
+type Stamp = (SystemTime, u64);
+
+/// Where keys are read again.
+struct KeyFile {
+    path: PathBuf,
+    /// When it was looked at, in Unix seconds.
+    looked_at: AtomicU64,
 }
 
 impl fmt::Debug for MeshSecret {
@@ -47,9 +73,19 @@ pub enum Proof {
 impl MeshSecret {
     /// A secret of these keys; `None` without any.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a str>) -> Option<Self> {
-        let keyed = |key: &str| Hmac::new_from_slice(key.as_bytes()).ok();
-        let keys: Arc<[_]> = keys.into_iter().filter(|key| !key.is_empty()).filter_map(keyed).collect();
-        (!keys.is_empty()).then_some(Self { keys })
+        let keys = Keys { keyed: keyed(keys), stamp: None };
+        let secret = Secret { keys: ArcSwap::from_pointee(keys), file: None };
+        (!secret.keys.load().keyed.is_empty()).then(|| Self(Arc::new(secret)))
+    }
+
+    /// The secret of `[mesh]`, if there is one. That of a file is read again when the file has changed: it is looked at once
+    /// a second while there are calls, and before a call is refused. What can't be used changes nothing.
+    pub fn of(mesh: &MeshConfig) -> Option<Self> {
+        let keyed = keyed(mesh.secret.iter().map(|key| key.expose_secret()));
+        let file = mesh.secret_file.clone().map(|path| KeyFile { path, looked_at: AtomicU64::new(0) });
+        // Without a stamp: the first look reads it again, since it may have changed after the configuration was read.
+        let keys = Keys { keyed, stamp: None };
+        (!keys.keyed.is_empty()).then(|| Self(Arc::new(Secret { keys: ArcSwap::from_pointee(keys), file })))
     }
 
     /// Signs a call: its path, the time and all of [`PEER_HEADERS`], which must be complete before.
@@ -58,7 +94,9 @@ impl MeshSecret {
     }
 
     fn sign_at(&self, path: &str, headers: &mut HeaderMap, seconds: u64) {
-        let Some(key) = self.keys.first() else { return };
+        self.0.look_at(seconds);
+        let keys = self.0.keys.load();
+        let Some(key) = keys.keyed.first() else { return };
         let mac = with_call(key, path, headers, seconds).finalize().into_bytes();
         let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
         if let Ok(value) = HeaderValue::from_str(&format!("{VERSION}.{seconds}.{hex}")) {
@@ -78,8 +116,51 @@ impl MeshSecret {
             return Proof::Wrong;
         }
         let is_right = |key: &Hmac<Sha256>| with_call(key, path, headers, signed_at).verify_slice(&mac).is_ok();
-        if self.keys.iter().any(is_right) { Proof::Valid } else { Proof::Wrong }
+        let has_right = || self.0.keys.load().keyed.iter().any(is_right);
+        self.0.look_at(seconds);
+        // A peer may have read the new secret a moment before us.
+        if has_right() || (self.0.look() && has_right()) { Proof::Valid } else { Proof::Wrong }
     }
+}
+
+impl Secret {
+    /// Looks at the file, if that was not done in this second.
+    fn look_at(&self, seconds: u64) {
+        if self.file.as_ref().is_some_and(|file| file.looked_at.swap(seconds, Ordering::Relaxed) != seconds) {
+            self.look();
+        }
+    }
+
+    /// Reads the file again if it has changed. Whether it has.
+    fn look(&self) -> bool {
+        let Some(file) = &self.file else { return false };
+        let (current, stamp) = (self.keys.load(), stamp(&file.path));
+        if stamp == current.stamp {
+            return false;
+        }
+        let keyed = match read_keys(&file.path) {
+            Ok(keys) => {
+                tracing::info!(keys = keys.len(), "the mesh secret was read again");
+                keyed(keys.iter().map(|key| key.expose_secret()))
+            }
+            Err(error) => {
+                tracing::warn!("the file of the mesh secret changed and can't be used, the old one stays: {error}");
+                current.keyed.clone()
+            }
+        };
+        // Also after a failure: each change is tried and told once.
+        self.keys.store(Arc::new(Keys { keyed, stamp }));
+        true
+    }
+}
+
+fn keyed<'a>(keys: impl IntoIterator<Item = &'a str>) -> Vec<Hmac<Sha256>> {
+    let keyed = |key: &str| Hmac::new_from_slice(key.as_bytes()).ok();
+    keys.into_iter().filter(|key| !key.is_empty()).filter_map(keyed).collect()
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    fs::metadata(path).and_then(|file| Ok((file.modified()?, file.len()))).ok()
 }
 
 fn now() -> u64 {
@@ -166,5 +247,28 @@ mod tests {
             assert_eq!(secret(&["ours"]).verify_at(PATH, &headers, 1_000), Proof::Wrong, "{value}");
         }
         assert!(MeshSecret::new([]).is_none() && MeshSecret::new([""]).is_none());
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_changes() {
+        const OLD: &str = "0123456789abcdef-old";
+        const NEW: &str = "0123456789abcdef-new";
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mesh.key");
+        fs::write(&path, OLD).unwrap();
+        let mut mesh = MeshConfig::default();
+        mesh.secret = read_keys(&path).unwrap();
+        mesh.secret_file = Some(path.clone());
+        let ours = MeshSecret::of(&mesh).unwrap();
+        assert_eq!(ours.verify_at(PATH, &signed(&secret(&[NEW])), 1_000), Proof::Wrong);
+        // In the same second: a call that would be refused is looked at with the new keys.
+        fs::write(&path, format!("{NEW}\n{OLD}\n")).unwrap();
+        assert_eq!(ours.verify_at(PATH, &signed(&secret(&[NEW])), 1_000), Proof::Valid);
+        assert_eq!(ours.verify_at(PATH, &signed(&secret(&[OLD])), 1_000), Proof::Valid);
+        assert_eq!(secret(&[NEW]).verify_at(PATH, &signed(&ours), 1_000), Proof::Valid, "the first signs");
+        fs::write(&path, "").unwrap();
+        assert_eq!(ours.verify_at(PATH, &signed(&secret(&[OLD])), 1_001), Proof::Valid, "rubbish changes nothing");
+        fs::write(&path, NEW).unwrap();
+        assert_eq!(ours.verify_at(PATH, &signed(&secret(&[OLD])), 1_002), Proof::Wrong);
     }
 }

@@ -11,7 +11,9 @@ use tonic::Code;
 pub(crate) const OTHER: &str = "other";
 
 /// The routes for plain HTTP clients.
-const HTTP: [&str; 3] = ["/v1/chat/completions", "/v1/embeddings", "/v1/models"];
+const HTTP: [&str; 4] = ["/v1/chat/completions", "/v1/embeddings", "/v1/models", ONE_MODEL];
+/// The route whose last part is a caller's.
+const ONE_MODEL: &str = "/v1/models/{id}";
 
 /// A method that is known.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,6 +51,7 @@ static METHODS: LazyLock<HashMap<String, Method>> = LazyLock::new(|| {
 
 /// The method of a path, if there is one.
 pub(crate) fn find(path: &str) -> Option<&'static Method> {
+    let path = if path.starts_with("/v1/models/") { ONE_MODEL } else { path };
     METHODS.get(path)
 }
 
@@ -108,6 +111,7 @@ mod tests {
         let chat = find("/tutti.router.v1.RouterService/Chat").unwrap();
         assert_eq!((chat.name.as_str(), chat.rpc.as_str()), ("tutti.router.v1.RouterService/Chat", "Chat"));
         assert_eq!(find("/v1/models").map(|method| method.service.as_str()), Some("http"));
-        assert_eq!(find("/tutti.router.v1.RouterService/Guess"), None);
+        assert_eq!(find("/v1/models/persona/architect").map(|method| method.name.as_str()), Some(ONE_MODEL));
+        assert_eq!((find("/tutti.router.v1.RouterService/Guess"), find("/v1/guess")), (None, None));
     }
 }

@@ -63,7 +63,13 @@ impl ServerTls {
 
 /// What a client of the mesh shows and asks for.
 #[derive(Debug, Clone)]
-pub struct ClientTls(Arc<Reloading<ClientConfig>>);
+pub struct ClientTls(Arc<Source>);
+
+#[derive(Debug)]
+enum Source {
+    Files(Reloading<ClientConfig>),
+    Fixed(Arc<ClientConfig>),
+}
 
 impl ClientTls {
     /// Shows our certificate, and takes only servers that the `ca` has signed.
@@ -71,7 +77,28 @@ impl ClientTls {
     /// # Errors
     /// INVALID_REQUEST naming the file that can't be used.
     pub fn new(files: TlsFiles) -> Result<Self> {
-        Ok(Self(Arc::new(Reloading::new(files, client_config)?)))
+        Ok(Self(Arc::new(Source::Files(Reloading::new(files, client_config)?))))
+    }
+
+    /// For a program that is not of the mesh: takes servers that `ca` has signed, else one of the authorities that the
+    /// system trusts, and shows its `own` certificate, with its key, if it has one. The files are read once.
+    ///
+    /// # Errors
+    /// INVALID_REQUEST naming the file that can't be used.
+    pub fn of_caller(ca: Option<&Path>, own: Option<(&Path, &Path)>) -> Result<Self> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(Error::internal)?
+            .with_root_certificates(ca.map_or_else(|| Ok(of_system()), authority)?);
+        let mut config = match own {
+            Some((cert, key)) => {
+                let key = PrivateKeyDer::from_pem_file(key).map_err(unusable(key))?;
+                builder.with_client_auth_cert(certificates(cert)?, key).map_err(unusable(cert))?
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self(Arc::new(Source::Fixed(Arc::new(config)))))
     }
 
     /// The client's part of a handshake with the server of this name.
@@ -80,7 +107,11 @@ impl ClientTls {
     /// Whatever ends the handshake; also a name that no certificate can have.
     pub async fn connect(&self, name: &str, stream: TcpStream) -> io::Result<client::TlsStream<TcpStream>> {
         let name = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let handshake = TlsConnector::from(self.0.current()).connect(name, stream);
+        let config = match &*self.0 {
+            Source::Files(files) => files.current(),
+            Source::Fixed(config) => Arc::clone(config),
+        };
+        let handshake = TlsConnector::from(config).connect(name, stream);
         tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await?
     }
 }
@@ -135,14 +166,23 @@ impl TlsFiles {
     }
 
     fn authority(&self) -> Result<RootCertStore> {
-        let mut roots = RootCertStore::empty();
-        if let Some(path) = &self.ca {
-            for certificate in certificates(path)? {
-                roots.add(certificate).map_err(unusable(path))?;
-            }
-        }
-        Ok(roots)
+        self.ca.as_deref().map_or_else(|| Ok(RootCertStore::empty()), authority)
     }
+}
+
+fn authority(path: &Path) -> Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(unusable(path))?;
+    }
+    Ok(roots)
+}
+
+/// Those that the system trusts. What can't be read is not trusted: the handshake fails and says so.
+fn of_system() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {

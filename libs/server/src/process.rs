@@ -21,7 +21,7 @@ use std::{
 use clap::{Args as _, FromArgMatches as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tutti_config::{Env, ExposeSecret as _, GeneralConfig, Loader, MeshConfig, Reader, ServerConfig, check_bind};
+use tutti_config::{Env, GeneralConfig, Loader, MeshConfig, Reader, ServerConfig, check_bind};
 use tutti_error::{Error, Result};
 use tutti_layers::{Callers, MeshSecret, ServerTls, TlsFiles};
 
@@ -268,7 +268,7 @@ impl<C> Configured<C> {
             max_concurrent_calls: server.max_concurrent_calls,
             max_connection_age: server.max_connection_age,
             callers: program.callers(mesh),
-            secret: MeshSecret::new(mesh.secret.iter().map(|key| key.expose_secret())),
+            secret: MeshSecret::of(mesh),
             tls: files.map(ServerTls::new).transpose().map_err(Failure::config)?,
         })
     }

@@ -17,7 +17,7 @@ use tutti_simulator::{SimConfig, SimHandle, Simulator};
 
 use crate::{
     mesh::{Mesh, MeshConfig},
-    summary,
+    summary::{self, Places},
 };
 
 /// Where Ollama listens unless it is told otherwise.
@@ -68,7 +68,9 @@ async fn start(context: Context<MeshConfig>) -> Result<Running> {
     let Context { mut config, server, address, readiness, .. } = context;
     let simulator = choose_backends(&mut config.gateway).await?;
     let mesh = Mesh::start(config, &server.data_dir, server.request_timeout, &readiness).await?;
-    summary::print(&mesh, address, &server.data_dir).await?;
+    let http = server.http_listen.unwrap_or(address);
+    let places = Places { grpc: address, http, tls: server.tls.is_some() };
+    summary::print(&mesh, &places, &server.data_dir).await?;
     let services = mesh.services();
     Ok(Running::new(services, async move |grace| {
         mesh.stop(grace).await;

@@ -1,6 +1,6 @@
 //! `[mesh]`: where the services are when each is a process of its own, and how they prove themselves to each other.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -40,6 +40,8 @@ pub struct MeshConfig {
     addresses: Vec<(&'static str, String)>,
     /// The shared secret: the first key signs, all are accepted. Empty when there is none.
     pub secret: Vec<SecretString>,
+    /// The file that it came from, to be read again with [`read_keys`] when it changes.
+    pub secret_file: Option<PathBuf>,
     /// Certificates, when the services speak TLS to each other.
     pub tls: Option<MeshTls>,
 }
@@ -54,7 +56,9 @@ impl MeshConfig {
             Some((name, address?))
         };
         let addresses = SERVICES.into_iter().filter_map(address).collect();
-        let config = Self { addresses, secret: read_secret(reader, &mesh), tls: read_tls(&mesh.subsection("tls")) };
+        let secret_file = mesh.has("secret_file").then(|| mesh.file("secret_file")).flatten();
+        let (secret, tls) = (read_secret(reader, &mesh), read_tls(&mesh.subsection("tls")));
+        let config = Self { addresses, secret, secret_file, tls };
         mesh.finish();
         config
     }
@@ -85,15 +89,29 @@ fn read_secret(reader: &Reader, mesh: &Section<'_>) -> Vec<SecretString> {
         (Some(credentials), "secret", text)
     };
     let Some(text) = text else { return Vec::new() };
+    keys_of(&text).unwrap_or_else(|message| {
+        section.as_ref().unwrap_or(mesh).problem(key, &message);
+        Vec::new()
+    })
+}
+
+/// The keys of a `secret_file`, one a line.
+///
+/// # Errors
+/// In words, without a word of the file: it can't be read, or a key in it can be guessed.
+pub fn read_keys(path: &Path) -> Result<Vec<SecretString>, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    keys_of(&SecretString::from(text))
+}
+
+fn keys_of(text: &SecretString) -> Result<Vec<SecretString>, String> {
     let lines = text.expose_secret().lines().map(str::trim).filter(|line| !line.is_empty());
     let keys: Vec<SecretString> = lines.map(SecretString::from).collect();
     let is_short = |key: &SecretString| key.expose_secret().chars().count() < SHORTEST_SECRET;
     if keys.is_empty() || keys.iter().any(is_short) {
-        let message =
-            format!("a mesh secret has at least {SHORTEST_SECRET} characters; make one: openssl rand -hex 32");
-        section.as_ref().unwrap_or(mesh).problem(key, &message);
+        return Err(format!("a mesh secret has at least {SHORTEST_SECRET} characters; make one: openssl rand -hex 32"));
     }
-    keys
+    Ok(keys)
 }
 
 /// The key of the mesh's section of credentials.toml.

@@ -18,7 +18,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Path, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Response, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header},
     routing::{any, get, post},
 };
 use bytes::BytesMut;
@@ -42,7 +42,7 @@ pub(crate) fn routes(desk: Arc<Desk>) -> HttpRoutes {
         .route("/v1/models/{*id}", get(get_model))
         .route("/v1", any(no_such_path))
         .route("/v1/{*path}", any(no_such_path))
-        .method_not_allowed_fallback(no_such_path)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(desk);
     HttpRoutes::new(router, |error| error::response(error, RequestId::generate()))
 }
@@ -78,6 +78,15 @@ async fn no_such_path(mut request: Request) -> Response<Body> {
         format!("there is no {method} {path} here; see POST /v1/chat/completions, POST /v1/embeddings, GET /v1/models");
     // The nearest that the closed list of reasons has; clients go by the status.
     call.answer(Err(Error::new(Reason::UnknownRequest, message)))
+}
+
+/// A known path. axum adds the methods that it takes, as `allow`.
+async fn wrong_method(mut request: Request) -> Response<Body> {
+    let call = Call::of(&mut request);
+    let message = format!("{} takes no {}", request.uri().path(), request.method());
+    let mut response = call.answer(Err(Error::new(Reason::UnknownRequest, message)));
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
 }
 
 fn too_late() -> Error {

@@ -151,7 +151,11 @@ async fn what_is_wrong_with_a_request_is_named() {
     let large = door.chat(&"x".repeat(33 << 20), json!({})).await;
     assert_eq!(large.error(), (413, "message_too_large".into(), String::new()));
     assert_eq!(door.get("/v1/assistants").await.status, 404);
-    assert_eq!(door.get("/v1/chat/completions").await.error().0, 404);
+    let wrong = door.get("/v1/chat/completions").await;
+    assert_eq!(wrong.error(), (405, "unknown_request".into(), String::new()));
+    assert_eq!((wrong.header("allow"), wrong.header("x-should-retry")), (Some("post"), Some("false")));
+    let wrong = door.post("/v1/models/auto", "", b"{}").await;
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("get,head")));
 }
 
 #[tokio::test]

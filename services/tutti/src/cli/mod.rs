@@ -10,19 +10,29 @@ pub(crate) mod stats;
 mod table;
 mod turn;
 
-use std::{future::Future, io::Write as _, process::ExitCode, time::Duration};
+use std::{future::Future, io::Write as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use tonic::{Request, Status};
-use tutti_client::Channel;
+use tutti_client::{Channel, Connector};
 use tutti_config::Env;
 use tutti_error::Error;
+use tutti_layers::ClientTls;
 
 /// Where the mesh is.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Connection {
     /// Address of the mesh [default: $TUTTI_ADDRESS, else http://127.0.0.1:7070]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, visible_alias = "addr", value_name = "URL")]
     address: Option<String>,
+    /// Who signs the server's certificate, for https:// addresses [default: whom the system trusts]
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Our own certificate, where the server asks for one
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its private key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
     /// The longest to wait, in seconds
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     timeout: u64,
@@ -35,7 +45,16 @@ impl Connection {
     }
 
     fn channel(&self) -> Result<Channel, Failure> {
-        Channel::connect(&self.address()).map_err(Failure::from)
+        let address = self.address();
+        if !self.speaks_tls() {
+            return Channel::connect(&address).map_err(Failure::from);
+        }
+        let own = self.cert.as_deref().zip(self.key.as_deref());
+        Ok(Connector::default().tls(ClientTls::of_caller(self.ca.as_deref(), own)?).connect(&address)?)
+    }
+
+    fn speaks_tls(&self) -> bool {
+        self.address().starts_with("https://")
     }
 
     /// A request that ends when the user's patience does.
@@ -50,7 +69,8 @@ impl Connection {
         let error = tutti_error::from_status(status, "tutti");
         let mut text = format!("{error}");
         if error.reason() == tutti_error::Reason::ServiceUnavailable {
-            text = format!("nobody answers at {}; is `tutti up` running there?", self.address());
+            let with_tls = if self.speaks_tls() { ", with a certificate that --ca trusts" } else { "" };
+            text = format!("nobody answers at {}; is `tutti up` running there{with_tls}?", self.address());
         }
         Failure(format!("{text} [{}]", error.reason().as_str_name().trim_start_matches("ERROR_REASON_")))
     }

@@ -4,6 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tutti_client::{Channel, Connector};
@@ -67,6 +68,51 @@ async fn the_secret_proves_a_peer_and_a_wrong_one_is_refused() {
     assert_eq!(org_seen(with_secret(OURS).connect(&door.url()).unwrap()).await, Ok("acme".into()));
     assert_eq!(org_seen(Channel::connect(&door.url()).unwrap()).await, Ok(default_org));
     assert_eq!(org_seen(with_secret(THEIRS).connect(&door.url()).unwrap()).await, REFUSED);
+}
+
+/// The secret as operators replace it, while calls run. None may fail.
+#[tokio::test]
+async fn a_secret_is_replaced_without_a_failed_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, keys: &[&str]| {
+        let (new, path) = (dir.path().join("new"), dir.path().join(name));
+        fs::write(&new, keys.join("\n")).unwrap();
+        fs::rename(new, &path).unwrap();
+        format!("[mesh]\nsecret_file = \"{}\"\n", path.display())
+    };
+    let options = |text: &str| ServeOptions {
+        callers: Callers::Peers,
+        secret: MeshSecret::of(&mesh(text)),
+        ..ServeOptions::default()
+    };
+    let server = Running::start("below", options(&write("server", &[OURS]))).await;
+    let connector = Connector::new(&mesh(&write("client", &[OURS]))).unwrap();
+    // It tells which key the client signs with: it knows the new one only.
+    let witness = Running::start("witness", options(&write("witness", &[THEIRS]))).await;
+    let (channel, to_witness) = (connector.connect(&server.url()).unwrap(), connector.connect(&witness.url()).unwrap());
+    assert_eq!(org_seen(to_witness.clone()).await, REFUSED);
+
+    let rotated = CancellationToken::new();
+    let calls = async {
+        let mut count = 0;
+        while !rotated.is_cancelled() {
+            assert_eq!(org_seen(channel.clone()).await, Ok("acme".into()), "call {count}");
+            count += 1;
+        }
+        count
+    };
+    let rotation = async {
+        write("server", &[OURS, THEIRS]);
+        write("client", &[THEIRS, OURS]);
+        wait_for(PATIENCE, async || org_seen(to_witness.clone()).await.is_ok()).await;
+        write("server", &[THEIRS]);
+        write("client", &[THEIRS]);
+        // From now on the old one proves nothing.
+        wait_for(PATIENCE, async || org_seen(with_secret(OURS).connect(&server.url()).unwrap()).await == REFUSED).await;
+        rotated.cancel();
+    };
+    let (count, ()) = tokio::join!(calls, rotation);
+    assert!(count > 0);
 }
 
 /// A certificate authority in a folder.

@@ -5,9 +5,11 @@
 mod books;
 mod conversation;
 mod disconnect;
+mod door;
 mod failure;
 mod first_light;
 mod refusals;
 mod stopping;
 mod support;
 mod telemetry;
+mod tls;

@@ -124,7 +124,7 @@ pub(crate) fn tutti_up_at(builder: ProcessBuilder, listen: &str, data: &Path) ->
 pub(crate) async fn listening(process: &mut Process) -> String {
     process
         .wait_for_stdout(PATIENCE, |line| {
-            let at = line.find("http://")?;
+            let at = line.find("http")?;
             line[at..].split_whitespace().next().map(str::to_owned)
         })
         .await

@@ -1,7 +1,7 @@
 //! One trace a call through all services, without a word of the prompt unless asked for; metrics, probes, and log lines
 //! that are found by their ids.
 
-mod sink;
+pub(crate) mod sink;
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

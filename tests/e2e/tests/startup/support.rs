@@ -6,17 +6,22 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tutti_client::Channel;
 use tutti_error::{Reason, reason_of};
-use tutti_proto::ledger::v1::{GetUsageRequest, ledger_service_client::LedgerServiceClient};
+use tutti_proto::{
+    ledger::v1::{GetUsageRequest, ledger_service_client::LedgerServiceClient},
+    llm::v1::{Message, Role},
+    router::v1::{ChatRequest, ChatResponse, ListBackendsRequest, router_service_client::RouterServiceClient},
+};
 use tutti_testkit::{Process, ProcessBuilder, free_port};
 
 /// Longer than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) const LEDGER: &str = "tutti.ledger.v1.LedgerService";
+pub(crate) const ROUTER: &str = "tutti.router.v1.RouterService";
 
 /// A program (with a subcommand, if it has one) that is to keep its data in this database.
 pub(crate) fn on_postgres(program: &str, url: &str) -> ProcessBuilder {
@@ -72,6 +77,22 @@ impl Service {
         stream.read_to_string(&mut answer).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    /// What a turn of this session, or of none, says.
+    pub(crate) async fn chat(&self, session: &str) -> Result<String, (Code, Option<Reason>)> {
+        let message = Message { role: Role::User.into(), text: "hello".into(), ..Default::default() };
+        let chat = ChatRequest { messages: vec![message], session_id: session.into(), ..Default::default() };
+        let answer = RouterServiceClient::new(self.channel.clone()).chat(patient(chat)).await;
+        let text = |answer: Response<ChatResponse>| answer.into_inner().message.unwrap_or_default().text;
+        answer.map(text).map_err(|status| (status.code(), reason_of(&status)))
+    }
+
+    /// The backends that the router knows.
+    pub(crate) async fn backends(&self) -> Result<Vec<String>, Status> {
+        let mut router = RouterServiceClient::new(self.channel.clone());
+        let listed = router.list_backends(patient(ListBackendsRequest::default())).await?.into_inner();
+        Ok(listed.backends.into_iter().filter(|backend| backend.usable).map(|backend| backend.name).collect())
     }
 
     /// What a question to the ledger's store says.

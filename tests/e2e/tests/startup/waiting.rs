@@ -7,7 +7,7 @@ use tonic_health::pb::health_check_response::ServingStatus::{NotServing, Serving
 use tutti_error::Reason;
 use tutti_testkit::{Fault, FaultProxy, TestPostgres, wait_for};
 
-use crate::support::{LEDGER, PATIENCE, Service, migrate};
+use crate::support::{LEDGER, PATIENCE, ROUTER, Service, migrate};
 
 const AWAY: Result<(), (Code, Option<Reason>)> = Err((Code::Unavailable, Some(Reason::StoreUnavailable)));
 
@@ -80,10 +80,34 @@ async fn a_database_that_falls_silent_is_away_too() {
 }
 
 #[tokio::test]
+async fn what_needs_no_store_is_served_without_it() {
+    let postgres = TestPostgres::start();
+    let url = postgres.database();
+    assert!(migrate(&url).await.0);
+    let mut mesh = Service::start("tutti up", &url).await;
+    ready(&mesh, LEDGER).await;
+    assert_eq!(mesh.chat("").await, Ok("Echo: hello".into()));
+    postgres.stop();
+    unready(&mesh, LEDGER, "ledger store: ").await;
+    // The router has no store, and goes on with what it has; what must be paid for is refused.
+    assert_eq!(mesh.health(ROUTER).await.unwrap(), Serving);
+    assert_eq!(mesh.backends().await.unwrap(), ["simulator"]);
+    for session in ["", "s"] {
+        assert_eq!(mesh.chat(session).await, Err((Code::Unavailable, Some(Reason::StoreUnavailable))), "{session}");
+    }
+    postgres.start_again();
+    ready(&mesh, LEDGER).await;
+    for session in ["", "s"] {
+        assert_eq!(mesh.chat(session).await, Ok("Echo: hello".into()));
+    }
+    assert!(mesh.process.terminate(PATIENCE).await.success());
+}
+
+#[tokio::test]
 async fn a_signal_ends_the_wait() {
     let nobody = "postgres://tutti@127.0.0.1:1/tutti";
     let whole = [
-        "tutti.router.v1.RouterService",
+        ROUTER,
         "tutti.router.v1.PersonaService",
         "tutti.gateway.v1.GatewayService",
         "tutti.memory.v1.SessionService",

@@ -190,6 +190,7 @@ fn ends_the_turn(reason: Reason) -> bool {
             | Reason::InvalidRequest
             | Reason::RateLimited
             | Reason::AttemptsExceeded
+            | Reason::StoreUnavailable
     )
 }
 

@@ -20,7 +20,7 @@ use tutti_testkit::wait_for;
 use crate::support::PATIENCE;
 
 /// A running collector, ended when it is dropped.
-pub(super) struct Sink {
+pub(crate) struct Sink {
     spans: Arc<Mutex<Vec<Seen>>>,
     address: SocketAddr,
     _server: JoinSet<()>,
@@ -28,14 +28,14 @@ pub(super) struct Sink {
 
 /// A span as a test looks at it.
 #[derive(Debug, Clone)]
-pub(super) struct Seen {
-    pub(super) name: String,
-    pub(super) trace: String,
-    pub(super) id: String,
-    pub(super) parent: String,
-    pub(super) kind: &'static str,
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    pub(crate) trace: String,
+    pub(crate) id: String,
+    pub(crate) parent: String,
+    pub(crate) kind: &'static str,
     /// Everything that is in it, events and status too.
-    pub(super) text: String,
+    pub(crate) text: String,
     attributes: Vec<(String, String)>,
 }
 
@@ -59,7 +59,7 @@ impl Seen {
     }
 
     /// An attribute as text; empty when there is none.
-    pub(super) fn attribute(&self, key: &str) -> String {
+    pub(crate) fn attribute(&self, key: &str) -> String {
         self.attributes.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone()).unwrap_or_default()
     }
 }
@@ -74,7 +74,7 @@ fn value(value: Option<&opentelemetry_proto::tonic::common::v1::AnyValue>) -> St
 }
 
 impl Sink {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let spans = Arc::new(Mutex::new(Vec::new()));
@@ -85,17 +85,17 @@ impl Sink {
         Self { spans, address, _server: server }
     }
 
-    pub(super) fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// All spans so far.
-    pub(super) fn all(&self) -> Vec<Seen> {
+    pub(crate) fn all(&self) -> Vec<Seen> {
         self.spans.lock().unwrap().clone()
     }
 
     /// The spans of a trace once they are complete.
-    pub(super) async fn trace(&self, trace: &str, is_complete: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
+    pub(crate) async fn trace(&self, trace: &str, is_complete: impl Fn(&[Seen]) -> bool) -> Vec<Seen> {
         wait_for(PATIENCE, || {
             let spans: Vec<Seen> = self.all().into_iter().filter(|span| span.trace == trace).collect();
             std::future::ready(if is_complete(&spans) { Ok(spans) } else { Err(spans) })
