@@ -80,7 +80,8 @@ impl Tally {
 
     fn head<R>(&mut self, response: &Response<R>) {
         self.code = methods::grpc_code(response.headers());
-        if self.method.is_some_and(|method| !method.is_grpc) {
+        let is_plain = self.method.map_or_else(|| !methods::speaks_grpc(response.headers()), |method| !method.is_grpc);
+        if self.code.is_none() && is_plain {
             self.code = Some(methods::of_http(response.status()));
         }
     }
@@ -157,6 +158,24 @@ mod tests {
         assert!(text.contains(&format!("tutti_calls_total{{{method},code=\"NOT_FOUND\"}} 1")), "{text}");
         assert!(text.contains(&format!("tutti_call_duration_seconds_count{{{method}}} 1")), "{text}");
         assert!(text.contains("tutti_calls_in_flight{service=\"tutti.router.v1.RouterService\"} 0"), "{text}");
+    }
+
+    #[test]
+    fn a_plain_answer_is_counted_by_its_status() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let text = Metrics::of(|| {
+            for path in ["/v1/models", "/v1/guess"] {
+                let service = MetricsLayer.layer(service_fn(|_: Request<()>| async {
+                    let response = Response::builder().status(404).body(Empty::<Bytes>::new());
+                    Ok::<_, std::convert::Infallible>(response.unwrap())
+                }));
+                let call = service.oneshot(Request::builder().uri(path).body(()).unwrap());
+                drop(runtime.block_on(call).unwrap());
+            }
+        });
+        for method in ["/v1/models", "other"] {
+            assert!(text.contains(&format!("{{method=\"{method}\",code=\"NOT_FOUND\"}} 1")), "{text}");
+        }
     }
 
     #[test]
