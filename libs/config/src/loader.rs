@@ -16,7 +16,7 @@ use crate::value::{Node, Origin, Source, Table, Value, merge};
 use crate::{dotenv, parse, variables};
 
 /// All sections config.toml may have.
-pub(crate) const KNOWN_SECTIONS: [&str; 19] = [
+pub(crate) const KNOWN_SECTIONS: [&str; 20] = [
     "general",
     "project",
     "orchestrator",
@@ -31,6 +31,7 @@ pub(crate) const KNOWN_SECTIONS: [&str; 19] = [
     "tasks",
     "routing",
     "resilience",
+    "redis",
     "server",
     "mesh",
     "simulator",

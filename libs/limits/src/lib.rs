@@ -56,6 +56,9 @@ pub trait Limiter: Debug + Send + Sync {
     /// not spent. Never refused; what was overspent makes later calls wait.
     async fn correct(&self, key: &str, correction: Correction, windows: &[Window]);
 
+    /// Forgets what `key` owes, as if nothing had been taken.
+    async fn reset(&self, key: &str);
+
     /// What has been decided since the start, for metrics.
     fn counts(&self) -> Counts;
 }

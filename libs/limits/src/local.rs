@@ -64,6 +64,11 @@ impl Local {
         let _ = self.charge(key, windows, &charges);
     }
 
+    /// [`Limiter::reset`].
+    pub(crate) fn forget(&self, key: &str) {
+        self.lock().paid.remove(key);
+    }
+
     /// Applies all charges or none. The debts after it, or how long to wait for the last window, in µs.
     fn charge(&self, key: &str, windows: &[Window], charges: &[Charge]) -> Result<Vec<u64>, u64> {
         let now = u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -138,6 +143,10 @@ impl Limiter for Local {
 
     async fn correct(&self, key: &str, correction: Correction, windows: &[Window]) {
         self.correct_share(key, correction, windows, 1);
+    }
+
+    async fn reset(&self, key: &str) {
+        self.forget(key);
     }
 
     fn counts(&self) -> Counts {

@@ -35,6 +35,12 @@ impl Metrics {
     pub const BREAKER_OPENED: &str = "tutti_breaker_opened_total";
     /// Calls that an open circuit breaker refused, by `backend`.
     pub const BREAKER_REJECTED: &str = "tutti_breaker_rejected_total";
+    /// Decisions of our rate limits, by `backend`, `limit` and `decision`.
+    pub const LIMITS: &str = "tutti_limit_decisions_total";
+    /// Charges that this process decided by its share, because Redis did not answer in time.
+    pub const LIMITS_BY_SHARE: &str = "tutti_limits_by_share_total";
+    /// How often Redis was given up, until it answered again.
+    pub const LIMITS_OUTAGES: &str = "tutti_limits_outages_total";
     /// Changes of one transaction of the ledger.
     pub const BATCH: &str = "tutti_ledger_batch_size";
     /// Settlements on disk that wait for the ledger.
@@ -106,6 +112,9 @@ fn describe() {
     describe_histogram!(Metrics::FIRST_TOKEN, Unit::Seconds, "From sending to the first piece of output, by backend");
     describe_counter!(Metrics::BREAKER_OPENED, "Circuit breakers that opened, by backend");
     describe_counter!(Metrics::BREAKER_REJECTED, "Calls refused by an open circuit breaker, by backend");
+    describe_counter!(Metrics::LIMITS, "Decisions of rate limits, by backend, limit and decision");
+    describe_counter!(Metrics::LIMITS_BY_SHARE, "Charges decided by this process alone, without Redis");
+    describe_counter!(Metrics::LIMITS_OUTAGES, "How often Redis was given up by the rate limits");
     describe_histogram!(Metrics::BATCH, "Changes of one transaction of the ledger");
     describe_gauge!(Metrics::SPOOL, "Settlements on disk that wait for the ledger");
     describe_counter!(Metrics::STORE_ERRORS, "Failures of a store, by operation");

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     domain::catalogue::Catalogue,
     grpc::Grpc,
-    resilience::Changes,
+    resilience::{Changes, Limits},
     settle::Settler,
     spool::Spool,
 };
@@ -38,6 +38,7 @@ pub(crate) struct Gateway {
     pub(crate) catalogue: Catalogue,
     pub(crate) ledger: Arc<dyn Ledger>,
     pub(crate) settler: Settler,
+    pub(crate) limits: Limits,
     pub(crate) tasks: Tasks,
     /// Cancelled when the server lets its last calls end: streams without an end of their own end then.
     pub(crate) draining: CancellationToken,
@@ -68,8 +69,11 @@ impl App {
         })?;
         let tasks = Tasks::default();
         let draining = CancellationToken::new();
+        let limits = Limits::start(config.redis.as_ref(), &tasks)?;
         let settler = Settler::start(Arc::clone(&ledger), spool, &tasks);
-        Ok(Self { gateway: Arc::new(Gateway { backends, changes, catalogue, ledger, settler, tasks, draining }) })
+        Ok(Self {
+            gateway: Arc::new(Gateway { backends, changes, catalogue, ledger, settler, limits, tasks, draining }),
+        })
     }
 
     /// The generated server.

@@ -24,7 +24,7 @@ use crate::{
     error::{Failure, Spent},
     observe,
     plan::Plan,
-    resilience::{Key, Pass},
+    resilience::{Charge, Key, Pass},
     settle::{Ending, Settler, What},
 };
 
@@ -42,6 +42,8 @@ pub(crate) struct Attempt {
     pub(crate) id: AttemptId,
     /// The credential it is made with.
     pass: Pass,
+    /// What it was charged by our rate limits.
+    charge: Charge,
     /// It failed for its credential, and there are others.
     others: bool,
     plan: Arc<Plan>,
@@ -85,9 +87,10 @@ impl Attempt {
     /// Reserves the worst case. Nothing is sent without a hold.
     ///
     /// # Errors
-    /// CIRCUIT_OPEN; ATTEMPTS_EXCEEDED; BUDGET_EXCEEDED and other refusals of the ledger; SERVICE_UNAVAILABLE when it can't be reached.
+    /// CIRCUIT_OPEN; BACKEND_RATE_LIMITED; RATE_LIMITED; ATTEMPTS_EXCEEDED; BUDGET_EXCEEDED and other refusals of the ledger; SERVICE_UNAVAILABLE when it can't be reached.
     pub(crate) async fn open(gateway: &Gateway, plan: &Arc<Plan>) -> Result<Self> {
         let pass = plan.backend.pass(plan.attribution.as_ref())?;
+        let charge = gateway.limits.charge(plan, pass.key()).await?;
         if !plan.context.attempts.take() {
             let message = "no attempts are left for this call; allow more with limits.max_attempts";
             return Err(Error::new(Reason::AttemptsExceeded, message));
@@ -95,7 +98,7 @@ impl Attempt {
         let id = AttemptId::generate();
         tutti_telemetry::set_request_id(&plan.request_id);
         let request = reservation(id, plan, pass.key());
-        let attempt = Self::new(id, pass, Arc::clone(plan), gateway.settler.clone());
+        let attempt = Self::new(id, (pass, charge), Arc::clone(plan), gateway.settler.clone());
         let ledger = Arc::clone(&gateway.ledger);
         let (context, span) = (plan.context.clone(), attempt.span.clone());
         // In a task of its own, so that a caller who goes away can't leave a hold nobody knows of: the attempt comes
@@ -112,13 +115,14 @@ impl Attempt {
         waited.map_err(|_| late())?.map_err(|_| lost())?
     }
 
-    fn new(id: AttemptId, pass: Pass, plan: Arc<Plan>, settler: Settler) -> Self {
+    fn new(id: AttemptId, (pass, charge): (Pass, Charge), plan: Arc<Plan>, settler: Settler) -> Self {
         let span = observe::span(&plan, id);
         Self {
             place: span.in_scope(tutti_telemetry::current),
             span,
             id,
             pass,
+            charge,
             others: false,
             plan,
             settler,
@@ -251,6 +255,7 @@ impl Attempt {
         match std::mem::replace(&mut self.stage, Stage::Closed) {
             Stage::Closed => {}
             Stage::Sent if self.on_wire.is_set() => {
+                self.charge.used(outcome.tokens.input().saturating_add(outcome.tokens.output()));
                 self.submit(What::Settle(Box::new(self.settlement(outcome, &prices))));
             }
             Stage::Held | Stage::Sent => self.submit(What::Release(self.release(outcome.reason))),

@@ -24,7 +24,7 @@ use crate::{
     },
     driver::{Clients, Upstream},
     error::Failure,
-    resilience::{Changes, Keys, Pass},
+    resilience::{Changes, Keys, Pass, Rules},
 };
 
 /// All backends, in the order of the configuration.
@@ -43,6 +43,8 @@ pub(crate) struct Backend {
     pub(crate) upstream: Result<Upstream, String>,
     offer: Offer,
     api_version: Option<String>,
+    /// Our rate limits of its calls.
+    pub(crate) limits: Rules,
     health: Mutex<Health>,
     changes: Changes,
 }
@@ -137,6 +139,7 @@ impl Backend {
             // At another address than the provider's own, names may mean anything.
             offer: if own_address || !has_own_models_only(config) { Offer::Any } else { Offer::Own },
             api_version: config.api_version.clone().or_else(|| credential.and_then(|c| c.version.clone())),
+            limits: Rules::new(&config.resilience.limits)?,
             health: Mutex::default(),
             changes: changes.clone(),
             config: config.clone(),

@@ -1,6 +1,6 @@
 //! What the gateway reads of the configuration.
 
-use tutti_config::{BackendsConfig, Credentials, Reader};
+use tutti_config::{BackendsConfig, Credentials, Reader, RedisConfig};
 
 use crate::domain::catalogue::{Catalogue, ModelRows};
 
@@ -13,6 +13,8 @@ pub struct Config {
     pub credentials: Credentials,
     /// `[models."provider/model"]`: what is known of models, over and beside the built-in catalogue.
     pub models: ModelRows,
+    /// `[redis]`: where replicas share rate limits.
+    pub redis: Option<RedisConfig>,
 }
 
 impl Config {
@@ -22,6 +24,7 @@ impl Config {
             backends: BackendsConfig::read(reader),
             credentials: Credentials::read(reader),
             models: read_models(reader),
+            redis: RedisConfig::read(reader),
         }
     }
 }

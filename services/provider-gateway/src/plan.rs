@@ -202,6 +202,11 @@ impl Plan {
         self.max_cost.is_none_or(|most| self.hold().0.saturating_add(spent.0) <= most.0)
     }
 
+    /// Input and output cap: what a rate limit is charged before the call.
+    pub(crate) fn token_estimate(&self) -> u64 {
+        self.input_estimate.saturating_add(self.worst_case.output())
+    }
+
     fn check_cost(&self) -> Result<()> {
         match self.max_cost {
             Some(most) if !self.affords(NanoUsd(0)) => {

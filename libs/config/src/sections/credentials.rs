@@ -9,7 +9,7 @@ use crate::problem::suggestion;
 use crate::reader::Reader;
 use crate::section::Section;
 use crate::sections::backends::{BackendConfig, read_base_url, warn_of_redirection};
-use crate::sections::{mesh, provider, storage};
+use crate::sections::{mesh, provider, redis, storage};
 use crate::value::{Value, table_at};
 
 /// All credentials, by section.
@@ -50,6 +50,10 @@ impl Credentials {
             let table = section.subsection(&name);
             if name == storage::CREDENTIALS {
                 storage::url_of_credentials(&table);
+                continue;
+            }
+            if name == redis::CREDENTIALS {
+                redis::url_of_credentials(&table);
                 continue;
             }
             if name == mesh::CREDENTIALS {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::reader::Reader;
 use crate::section::Section;
+use crate::sections::limits::LimitsConfig;
 
 /// `[resilience.retry]`: further tries of the same backend, before its first token.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,6 +108,8 @@ pub struct ResilienceConfig {
     pub retry: RetryConfig,
     /// `[resilience.breaker]`.
     pub breaker: BreakerConfig,
+    /// `[resilience.limits]`.
+    pub limits: LimitsConfig,
 }
 
 impl ResilienceConfig {
@@ -116,6 +119,7 @@ impl ResilienceConfig {
         let config = Self {
             retry: RetryConfig::read(&section.subsection("retry"), &RetryConfig::default()),
             breaker: BreakerConfig::read(&section.subsection("breaker"), &BreakerConfig::default()),
+            limits: LimitsConfig::read(&section.subsection("limits")),
         };
         section.finish();
         config
@@ -126,6 +130,7 @@ impl ResilienceConfig {
         Self {
             retry: own(table, "retry", &self.retry, RetryConfig::read),
             breaker: own(table, "breaker", &self.breaker, BreakerConfig::read),
+            limits: own(table, "limits", &self.limits, |table, shared| shared.of_backend(table)),
         }
     }
 }

@@ -154,6 +154,20 @@ impl Limiter for Redis {
         }
     }
 
+    async fn reset(&self, key: &str) {
+        self.local.forget(key);
+        let Some(connection) = self.link.connection() else { return };
+        let mut channel = connection.channel();
+        let name = format!("{}{key}", self.keys);
+        let mut deletion = redis::cmd("DEL");
+        let deletion = deletion.arg(name).exec_async(&mut channel);
+        // What can't be deleted now runs out by itself.
+        if !matches!(timeout(self.budget, deletion).await, Ok(Ok(()))) {
+            increment(&self.link.tally.failures);
+            self.link.lose(&connection, "a reset was not answered");
+        }
+    }
+
     fn counts(&self) -> Counts {
         self.link.tally.read(self.link.replicas())
     }

@@ -35,7 +35,18 @@ async fn all(limiter: &dyn Limiter) {
     a_large_call_is_paid_for_by_the_next(limiter).await;
     a_changed_limit_applies_at_once(limiter).await;
     without_windows_there_is_no_limit(limiter).await;
+    what_is_reset_owes_nothing(limiter).await;
     what_was_decided_is_counted(limiter).await;
+}
+
+async fn what_is_reset_owes_nothing(limiter: &dyn Limiter) {
+    let windows = [requests(1, HOUR, 0)];
+    for key in ["reset", "not reset"] {
+        assert!(limiter.take(key, CALL, &windows).await.is_allowed());
+    }
+    limiter.reset("reset").await;
+    assert!(limiter.take("reset", CALL, &windows).await.is_allowed());
+    assert!(!limiter.take("not reset", CALL, &windows).await.is_allowed());
 }
 
 async fn a_burst_and_then_a_wait(limiter: &dyn Limiter) {

@@ -550,6 +550,9 @@ pub struct BackendStatus {
     /// Each of its credentials; one without a name where it needs none.
     #[prost(message, repeated, tag = "20")]
     pub credential_states: ::prost::alloc::vec::Vec<CredentialStatus>,
+    /// Our rate limits of its calls; not streamed by WatchBackends.
+    #[prost(message, repeated, tag = "21")]
+    pub limits: ::prost::alloc::vec::Vec<LimitStatus>,
 }
 impl ::prost::Name for BackendStatus {
     const NAME: &'static str = "BackendStatus";
@@ -559,6 +562,47 @@ impl ::prost::Name for BackendStatus {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/tutti.gateway.v1.BackendStatus".into()
+    }
+}
+/// A rate limit of ours and what it has decided since the start or the last reset.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitStatus {
+    /// Whose it is: `backend`, `credential`, `org`, `team` or `project`.
+    #[prost(string, tag = "1")]
+    pub limit: ::prost::alloc::string::String,
+    /// Of a credential: its masked name.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    /// Calls of this backend let through, whoever they are made for; for all credentials together.
+    #[prost(uint64, tag = "3")]
+    pub allowed: u64,
+    /// Calls refused.
+    #[prost(uint64, tag = "4")]
+    pub throttled: u64,
+    /// Calls let through after a wait.
+    #[prost(uint64, tag = "5")]
+    pub waited: u64,
+    /// Calls that could be made at once now. Of a backend or credential, where it counts calls.
+    #[prost(uint64, optional, tag = "6")]
+    pub requests_available: ::core::option::Option<u64>,
+    /// Of what could be made at once, what was.
+    #[prost(uint64, optional, tag = "7")]
+    pub requests_in_use: ::core::option::Option<u64>,
+    /// Tokens that could be used at once now. Of a backend or credential, where it counts tokens.
+    #[prost(uint64, optional, tag = "8")]
+    pub tokens_available: ::core::option::Option<u64>,
+    /// Of what could be used at once, what was.
+    #[prost(uint64, optional, tag = "9")]
+    pub tokens_in_use: ::core::option::Option<u64>,
+}
+impl ::prost::Name for LimitStatus {
+    const NAME: &'static str = "LimitStatus";
+    const PACKAGE: &'static str = "tutti.gateway.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.gateway.v1.LimitStatus".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.gateway.v1.LimitStatus".into()
     }
 }
 /// A circuit breaker and what it has counted since the start or the last reset.
@@ -1051,7 +1095,8 @@ pub mod gateway_service_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
-        /// Closes all circuit breakers of a backend and wakes its credentials; counters begin anew. UNKNOWN_BACKEND.
+        /// Closes all circuit breakers of a backend, wakes its credentials, and empties its rate limits and theirs; counters
+        /// begin anew. UNKNOWN_BACKEND.
         pub async fn reset_backend(
             &mut self,
             request: impl tonic::IntoRequest<super::ResetBackendRequest>,
@@ -1154,7 +1199,8 @@ pub mod gateway_service_server {
             tonic::Response<Self::WatchBackendsStream>,
             tonic::Status,
         >;
-        /// Closes all circuit breakers of a backend and wakes its credentials; counters begin anew. UNKNOWN_BACKEND.
+        /// Closes all circuit breakers of a backend, wakes its credentials, and empties its rate limits and theirs; counters
+        /// begin anew. UNKNOWN_BACKEND.
         async fn reset_backend(
             &self,
             request: tonic::Request<super::ResetBackendRequest>,

@@ -34,11 +34,12 @@ impl Tries {
     /// Opens the next attempt.
     ///
     /// # Errors
-    /// Those of [`Attempt::open`], with the attempts before it. Where those before it opened the breaker, their failure.
+    /// Those of [`Attempt::open`], with the attempts before it. Where it was stopped here, because the ones before
+    /// it opened the breaker for instance, their failure.
     pub(super) async fn open(&self, gateway: &Gateway) -> Result<Attempt> {
         Attempt::open(gateway, &self.plan).await.map_err(|error| {
             let error = match (&self.last, error.retry_delay()) {
-                (Some(last), Some(wait)) if error.reason() == Reason::CircuitOpen => last.clone().retry_after(wait),
+                (Some(last), Some(wait)) if is_ours(error.reason()) => last.clone().retry_after(wait),
                 _ => error,
             };
             error.attempts(self.ended.clone())
@@ -114,4 +115,9 @@ impl Tries {
         let costs = self.ended.iter().filter_map(|attempt| attempt.usage).map(|usage| usage.cost_nano_usd);
         NanoUsd(costs.fold(0, i64::saturating_add))
     }
+}
+
+/// Whether an attempt was stopped by our own means before it began.
+fn is_ours(reason: Reason) -> bool {
+    matches!(reason, Reason::CircuitOpen | Reason::BackendRateLimited | Reason::RateLimited)
 }

@@ -130,9 +130,13 @@ impl Breaker {
     /// A call that was let through has ended. Each permit is given back once. True when the state has changed.
     pub(crate) fn ended(&mut self, config: &BreakerConfig, permit: Permit, ending: Ending, now: Instant) -> bool {
         match ending {
-            Ending::Ok => (self.counters.ok, self.counters.last_success) = (self.counters.ok + 1, Some(now)),
+            Ending::Ok => {
+                self.counters.ok += 1;
+                self.counters.last_success = Some(now);
+            }
             Ending::Failed => {
-                (self.counters.failed, self.counters.last_failure) = (self.counters.failed + 1, Some(now))
+                self.counters.failed += 1;
+                self.counters.last_failure = Some(now);
             }
             Ending::Nothing => {}
         }

@@ -36,7 +36,8 @@ pub(super) async fn check(
         let probes = backends.iter().map(|backend| probe(backend, status::default_model(gateway, backend), deadline));
         join_all(probes).await;
     }
-    Ok(CheckBackendsResponse { backends: backends.iter().map(|backend| status::of(gateway, backend)).collect() })
+    let statuses = backends.iter().map(|backend| status::with_limits(gateway, backend));
+    Ok(CheckBackendsResponse { backends: join_all(statuses).await })
 }
 
 /// The backends of these names, all where there are none, in the order of the configuration.
@@ -52,13 +53,19 @@ pub(super) fn chosen(gateway: &Gateway, names: &[String]) -> Result<Vec<Arc<Back
     Ok(all.filter(|backend| asked.is_empty() || asked.contains(backend.config.name.as_str())).cloned().collect())
 }
 
-pub(super) fn reset(gateway: &Gateway, request: &ResetBackendRequest) -> Result<ResetBackendResponse> {
+pub(super) async fn reset(gateway: &Gateway, request: &ResetBackendRequest) -> Result<ResetBackendResponse> {
     let backend = gateway.backends.get(&request.backend)?;
     if let Ok(upstream) = backend.upstream() {
         upstream.keys().reset();
     }
+    for rule in &backend.limits.all {
+        rule.decided.reset();
+        for (key, _) in status::keys_of(&backend, rule) {
+            gateway.limits.reset(&key).await;
+        }
+    }
     tracing::info!(backend = request.backend, "the backend was reset");
-    Ok(ResetBackendResponse { backend: Some(status::of(gateway, &backend)) })
+    Ok(ResetBackendResponse { backend: Some(status::with_limits(gateway, &backend).await) })
 }
 
 async fn probe(backend: &Arc<Backend>, model: Resolved, deadline: Deadline) {

@@ -85,7 +85,7 @@ impl GatewayService for Grpc {
         &self,
         request: Request<ResetBackendRequest>,
     ) -> Result<Response<ResetBackendResponse>, Status> {
-        let answer = backends::reset(&self.gateway, &request.into_inner());
+        let answer = backends::reset(&self.gateway, &request.into_inner()).await;
         answer.map(Response::new).map_err(Status::from)
     }
 }

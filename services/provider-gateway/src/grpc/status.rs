@@ -1,16 +1,22 @@
 //! How a backend is, as `CheckBackends`, `WatchBackends` and `ResetBackend` tell it.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant, SystemTime},
+};
 
 use tutti_config::ProviderKind;
-use tutti_proto::gateway::v1::{BackendHealth, BackendStatus, BreakerState, CircuitBreaker, CredentialStatus};
+use tutti_limits::Amount;
+use tutti_proto::gateway::v1::{
+    BackendHealth, BackendStatus, BreakerState, CircuitBreaker, CredentialStatus, LimitStatus,
+};
 use tutti_types::time;
 
 use crate::{
     app::Gateway,
     backends::{self, Backend},
     domain::{breaker::State, resolve::Resolved},
-    resilience::KeyState,
+    resilience::{Key, KeyState, Room, Rule, Whose, key_of},
 };
 
 /// The backend's model; as written where it names one of another provider, which every call will be told.
@@ -56,6 +62,54 @@ pub(super) fn of(gateway: &Gateway, backend: &Backend) -> BackendStatus {
         temperature: config.temperature,
         breaker: together(&credentials),
         credential_states: credentials,
+        limits: Vec::new(),
+    }
+}
+
+/// The same with its rate limits, for which the limiter has to be asked.
+pub(super) async fn with_limits(gateway: &Gateway, backend: &Backend) -> BackendStatus {
+    let mut status = of(gateway, backend);
+    for rule in &backend.limits.all {
+        for (key, name) in keys_of(backend, rule) {
+            let room = gateway.limits.room(&key, rule).await;
+            status.limits.push(limit(rule, name, Some(room)));
+        }
+        if !matches!(rule.whose, Whose::Backend | Whose::Credential) {
+            status.limits.push(limit(rule, String::new(), None));
+        }
+    }
+    status
+}
+
+/// The keys of a limit that are the backend's own, each with what tells it from the others.
+pub(super) fn keys_of(backend: &Backend, rule: &Rule) -> Vec<(String, String)> {
+    let Ok(upstream) = backend.upstream() else { return Vec::new() };
+    let all = upstream.keys().all();
+    let key = |key: &Key| key_of(rule.whose, &backend.config.name, key, "", "");
+    match rule.whose {
+        Whose::Backend => all.first().and_then(|first| Some((key(first)?, String::new()))).into_iter().collect(),
+        Whose::Credential => all.iter().filter_map(|each| Some((key(each)?, each.masked.clone()))).collect(),
+        Whose::Org | Whose::Team | Whose::Project => Vec::new(),
+    }
+}
+
+fn limit(rule: &Rule, name: String, room: Option<Room>) -> LimitStatus {
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    // A unit without a window has no end.
+    let counted = |part: fn(&Amount) -> u64| move |amount: &Amount| Some(part(amount)).filter(|left| *left < u64::MAX);
+    let available = room.map(|room| room.available);
+    let (requests, tokens) = (counted(|amount| amount.requests), counted(|amount| amount.tokens));
+    let (of_requests, of_tokens) = (available.as_ref().and_then(requests), available.as_ref().and_then(tokens));
+    LimitStatus {
+        limit: rule.whose.name().to_owned(),
+        name,
+        allowed: count(&rule.decided.allowed),
+        throttled: count(&rule.decided.throttled),
+        waited: count(&rule.decided.waited),
+        requests_available: of_requests,
+        requests_in_use: of_requests.and(room).map(|room| room.in_use.requests),
+        tokens_available: of_tokens,
+        tokens_in_use: of_tokens.and(room).map(|room| room.in_use.tokens),
     }
 }
 

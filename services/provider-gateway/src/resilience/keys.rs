@@ -69,6 +69,11 @@ impl Key {
         self.secret.as_ref().map(|secret| secret.expose_secret())
     }
 
+    /// Tells it from others, the same in every replica; nothing can be made of it.
+    pub(crate) fn identity(&self) -> u64 {
+        self.identity
+    }
+
     /// How it is.
     pub(crate) fn state(&self, now: Instant) -> KeyState {
         let guard = self.guard();

@@ -1,8 +1,10 @@
-//! What stands between a call and a backend that fails: credentials that rest, and a breaker for each of them. The rules
+//! What stands between a call and its backend: credentials that rest, a breaker for each of them, rate limits. The rules
 //! are in `domain`; here they get their clock, their locks and their log lines.
 
 mod changes;
 mod keys;
+mod limits;
 
 pub(crate) use changes::Changes;
 pub(crate) use keys::{Key, KeyState, Keys, Pass};
+pub(crate) use limits::{Charge, Limits, Room, Rule, Rules, Whose, key_of};

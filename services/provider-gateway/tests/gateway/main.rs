@@ -7,6 +7,7 @@ mod breaker;
 mod cancel;
 mod faults;
 mod generate;
+mod limits;
 mod money;
 mod retry;
 mod startup;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::sync::Notify;
 use tonic::{Request, Status};
 use tutti_client::Channel;
-use tutti_config::{BackendConfig, Credential, ProviderKind, SecretString};
+use tutti_config::{BackendConfig, Credential, ProviderKind, RedisConfig, SecretString};
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::CallContext;
 use tutti_proto::{
@@ -153,8 +153,14 @@ impl World {
 
     /// With something else about every backend. Without it, each failure is one attempt.
     pub(crate) async fn with(change: impl Fn(&mut BackendConfig)) -> Self {
+        Self::sharing(None, change).await
+    }
+
+    /// The same with rate limits in a Redis, where there is one.
+    pub(crate) async fn sharing(redis: Option<RedisConfig>, change: impl Fn(&mut BackendConfig)) -> Self {
         let sim = Simulator::start(SimConfig::new().keep_bodies()).await.unwrap();
         let mut config = config(&sim.url());
+        config.redis = redis;
         config.backends = config
             .backends
             .iter()
