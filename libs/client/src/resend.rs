@@ -25,7 +25,7 @@ pub(crate) enum Resend {
 ///
 /// `Generate` and `GenerateStream` are here because a caller must not lose an answer to the end of a replica. What the
 /// lost attempt cost is on its own hold, which lapses into a record marked as assumed; the second attempt has a hold of
-/// its own.
+/// its own. `ChatStream` too: the router sends its first event before it does anything.
 const IDEMPOTENT: &[&str] = &[
     "/grpc.health.v1.Health/Check",
     "/tutti.gateway.v1.GatewayService/CheckBackends",
@@ -46,6 +46,7 @@ const IDEMPOTENT: &[&str] = &[
     "/tutti.memory.v1.SessionService/ListSessions",
     "/tutti.router.v1.PersonaService/GetPersona",
     "/tutti.router.v1.PersonaService/ListPersonas",
+    "/tutti.router.v1.RouterService/ChatStream",
     "/tutti.router.v1.RouterService/ListBackends",
     "/tutti.router.v1.RouterService/Route",
     "/tutti.sandbox.v1.AuditService/QueryAudit",
@@ -58,7 +59,6 @@ const EFFECTIVE: &[&str] = &[
     "/tutti.memory.v1.SessionService/ResetContext",
     "/tutti.router.v1.RouterService/Cancel",
     "/tutti.router.v1.RouterService/Chat",
-    "/tutti.router.v1.RouterService/ChatStream",
     "/tutti.sandbox.v1.ToolService/Execute",
 ];
 

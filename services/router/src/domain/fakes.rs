@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Instant,
 };
 
@@ -71,6 +74,8 @@ pub(crate) struct Fake {
     /// The append of this index is written and never answered.
     pub(crate) append_hangs: Mutex<Option<u32>>,
     pub(crate) executed: Mutex<Vec<ExecuteRequest>>,
+    /// So many sandboxes go away while a tool runs.
+    pub(crate) sandboxes_gone: AtomicU32,
     /// Tools wait for each other here, so that only parallel runs end.
     pub(crate) together: Option<tokio::sync::Barrier>,
 }
@@ -170,6 +175,11 @@ impl Tools for Fake {
     async fn execute(&self, _: &CallContext, execute: ExecuteRequest) -> Result<BoxStream<'static, Result<ToolEvent>>> {
         let call = execute.tool_call.clone().unwrap();
         self.executed.lock().unwrap().push(execute);
+        let gone = |left: u32| left.checked_sub(1);
+        if self.sandboxes_gone.fetch_update(Ordering::SeqCst, Ordering::SeqCst, gone).is_ok() {
+            let error = Error::new(Reason::ServiceUnavailable, "the sandbox service can't be reached; try again");
+            return Ok(stream::iter([Err(error)]).boxed());
+        }
         if let Some(barrier) = &self.together {
             barrier.wait().await;
         }

@@ -1,5 +1,7 @@
 //! Generations that break after their first token, or that have the wrong form.
 
+use std::sync::atomic::Ordering;
+
 use tutti_error::{Error, Reason};
 use tutti_proto::{
     llm::v1::{FinishReason, Message, ResponseFormat, Role, RunLimits, ToolCall, response_format},
@@ -9,7 +11,7 @@ use tutti_proto::{
 
 use super::{
     ask::Ask,
-    fakes::{Fake, Play, answer, calling, chat, context, done, failing},
+    fakes::{Fake, Play, answer, calling, chat, context, done, failing, sent, used},
     outbox::Outbox,
     turn_tests::{all, delta, last_done, run},
 };
@@ -193,4 +195,61 @@ async fn a_streamed_answer_of_the_wrong_form_is_taken_back_first() {
     let (ended, events) = run(&desk, asking(StreamFailureMode::Restart)).await;
     assert_eq!((text(&ended.unwrap()), rewinds(&events).len()), ("{}", 1));
     assert_eq!(fake.generated.lock().unwrap()[1].backend, "claude");
+}
+
+/// A stream whose gateway dies after these events.
+fn dying(said: Vec<Result<GatewayEvent, Error>>) -> Play {
+    let mut events = vec![Ok(GatewayEvent::Attempt(sent("lost", used(7))))];
+    events.extend(said);
+    events.push(Err(Error::new(Reason::ServiceUnavailable, "the gateway service can't be reached; try again")));
+    Play::Events(events)
+}
+
+#[tokio::test]
+async fn a_gateway_that_dies_before_the_first_token_costs_an_attempt_and_not_the_turn() {
+    let (desk, fake) = Fake::playing(vec![dying(Vec::new()), answer(&["hello"])]).desk();
+    let (ended, events) = run(&desk, ChatRequest { backend: "claude".into(), ..chat("hi") }).await;
+    let response = ended.unwrap();
+    assert_eq!(text(&response), "hello");
+    let [lost, answered] = response.attempts.as_slice() else { panic!("{:?}", response.attempts) };
+    assert_eq!((lost.attempt_id.as_str(), lost.reason()), ("lost", Reason::ServiceUnavailable));
+    assert_eq!(answered.reason(), Reason::Unspecified);
+    let Event::Route(again) = &events[1] else { panic!("{events:?}") };
+    assert_eq!((again.backend.as_str(), again.failed_attempt.as_ref()), ("claude", Some(lost)));
+    let asked = fake.generated.lock().unwrap();
+    assert_eq!(asked.len(), 2);
+    assert!(asked.iter().all(|request| request.backend == "claude" && request.messages == asked[0].messages));
+}
+
+#[tokio::test]
+async fn a_gateway_that_dies_twice_or_after_a_token_or_beyond_the_cap_ends_the_turn() {
+    let named = || ChatRequest { backend: "claude".into(), ..chat("hi") };
+    let capped = RunLimits { max_attempts: 1, ..Default::default() };
+    let cases = [
+        (vec![dying(Vec::new()), dying(Vec::new())], named(), false, 2),
+        (vec![dying(vec![delta("Hel")])], named(), true, 1),
+        (vec![dying(Vec::new())], ChatRequest { limits: Some(capped), ..named() }, false, 1),
+    ];
+    for (plays, request, after_output, attempts) in cases {
+        let (desk, _fake) = Fake::playing(plays).desk();
+        let (ended, _) = run(&desk, request).await;
+        let error = ended.unwrap_err();
+        let seen = (error.reason(), error.is_after_output(), error.attempted().len());
+        assert_eq!(seen, (Reason::ServiceUnavailable, after_output, attempts));
+    }
+}
+
+#[tokio::test]
+async fn a_sandbox_that_dies_is_asked_once_more_with_the_same_key() {
+    for (gone, success) in [(1, true), (2, false)] {
+        let fake = Fake::playing(vec![calling(&[("c", "read")]), answer(&["done"])]);
+        fake.sandboxes_gone.store(gone, Ordering::SeqCst);
+        let (desk, fake) = fake.desk();
+        let (ended, _) = run(&desk, ChatRequest { mesh_tools: vec!["read".into()], ..chat("hi") }).await;
+        let response = ended.unwrap();
+        assert_eq!((text(&response), response.tool_results[0].success), ("done", success));
+        let executed = fake.executed.lock().unwrap();
+        let [first, second] = executed.as_slice() else { panic!("{executed:?}") };
+        assert_eq!(first, second);
+    }
 }

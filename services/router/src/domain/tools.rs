@@ -181,7 +181,15 @@ impl Round<'_> {
         Ok(result)
     }
 
+    /// Runs the call. When its sandbox goes away, another one is asked, once: the key tells it what became of the call.
     async fn execute(&self, index: usize, call: &ToolCall) -> Result<ToolResult> {
+        match self.execute_once(index, call).await {
+            Err(error) if error.reason() == Reason::ServiceUnavailable => self.execute_once(index, call).await,
+            ended => ended,
+        }
+    }
+
+    async fn execute_once(&self, index: usize, call: &ToolCall) -> Result<ToolResult> {
         let execute = ExecuteRequest {
             tool_call: Some(call.clone()),
             workspace: self.ask.chat.workspace.clone(),

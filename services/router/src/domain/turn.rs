@@ -148,6 +148,8 @@ impl Turn {
     async fn converse(&mut self) -> Result<ChatResponse> {
         let context = self.show_context().await?;
         self.ask.check_results(&context)?;
+        // Before anything is done: until its caller has seen this, a turn whose router dies can be begun anew elsewhere.
+        self.announce(None).await;
         self.log.begin(&self.context, &self.ask.chat.messages).await?;
         self.shown = Some(context);
         loop {
@@ -223,7 +225,7 @@ impl Turn {
 
     /// One generation on the backend in use; what comes of it goes to the caller.
     async fn attempt(&mut self, request: GenerateRequest) -> Result<GenerateResponse, Box<Broken>> {
-        let broken = |error, done, delivered| Box::new(Broken { error, done, delivered });
+        let broken = |error, done, delivered| Box::new(Broken { error, done, delivered, gone: false });
         let (mut done, mut delivered) = (None::<GenerateResponse>, Delivered::Nothing);
         let cap = Self::cap(request.limits.as_ref());
         let context = self.context.with_attempts(cap.clone());
@@ -233,7 +235,10 @@ impl Turn {
         while let Some(event) = events.next().await {
             let event = match event {
                 Ok(event) => event,
-                Err(error) => return Err(broken(error, done, delivered)),
+                Err(error) => {
+                    let gone = done.is_none() && error.reason() == Reason::ServiceUnavailable;
+                    return Err(Box::new(Broken { error, done, delivered, gone }));
+                }
             };
             delivered = delivered.max(Delivered::of(&event));
             if delivered > Delivered::Nothing {

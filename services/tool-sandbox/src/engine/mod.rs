@@ -216,10 +216,14 @@ impl Engine {
             Some(claim) => Some(self.keys.hold(&call.request.scope.org, claim, stop).await?),
             None => None,
         };
-        if let Some(claim) = &call.claim
-            && let Some(previous) = self.store.previous(&call.request.scope, &claim.key).await?
+        let mut claim = call.claim.as_ref();
+        if let Some(of_call) = claim
+            && let Some(previous) = self.store.previous(&call.request.scope, &of_call.key).await?
         {
-            return self.replay(previous, call, stop).await;
+            match self.replay(previous, call, stop).await? {
+                Some(result) => return Ok(Admission::Replayed(result)),
+                None => claim = None,
+            }
         }
         let verdict = self.decide(call);
         if verdict.decision != Decision::Allowed {
@@ -233,15 +237,22 @@ impl Engine {
             return Err(self.deny_call(call, error.retry_after(RETRY_AFTER)).await?);
         };
         let record = call.record(verdict, SystemTime::now());
-        match self.store.begin(&call.request.scope, &record, call.claim.as_ref(), None).await? {
-            Begun::New(seq) => Ok(Admission::Running(Box::new(Ticket { seq, key, _room: room }))),
-            // Another replica was faster.
-            Begun::Taken(previous) => self.replay(previous, call, stop).await,
+        let mut begun = self.store.begin(&call.request.scope, &record, claim, None).await?;
+        loop {
+            begun = match begun {
+                Begun::New(seq) => return Ok(Admission::Running(Box::new(Ticket { seq, key, _room: room }))),
+                // Another replica was faster.
+                Begun::Taken(previous) => match self.replay(previous, call, stop).await? {
+                    Some(result) => return Ok(Admission::Replayed(result)),
+                    None => self.store.begin(&call.request.scope, &record, None, None).await?,
+                },
+            };
         }
     }
 
-    /// The result of the call that a key stands for, once it has one.
-    async fn replay(&self, mut previous: Previous, call: &Call, stop: &Stop) -> Result<Admission> {
+    /// The result of the call that a key stands for, once it has one. `None` when its process died and it may be run
+    /// again, since it only reads: its key goes on to stand for the lost one.
+    async fn replay(&self, mut previous: Previous, call: &Call, stop: &Stop) -> Result<Option<CallResult>> {
         let claim = call.claim.as_ref().filter(|claim| claim.body_hash == previous.body_hash);
         while let Some(claim) = claim.filter(|_| previous.runs_elsewhere) {
             tokio::select! {
@@ -251,7 +262,9 @@ impl Engine {
             let Some(now) = self.store.previous(&call.request.scope, &claim.key).await? else { break };
             previous = now;
         }
-        Ok(Admission::Replayed(replay(previous, call)?))
+        let is_lost = previous.result.is_none();
+        let result = replay(previous, call)?;
+        Ok((!is_lost || call.entry.definition.category != Category::Read).then_some(result))
     }
 
     fn decide(&self, call: &Call) -> Verdict {

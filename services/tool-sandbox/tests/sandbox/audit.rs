@@ -115,6 +115,19 @@ async fn a_call_in_which_the_process_died_is_not_run_again() {
 }
 
 #[tokio::test]
+async fn a_call_that_only_reads_is_run_again_when_its_process_died() {
+    let sandbox = Sandbox::open("").await;
+    let request = || with_key("k", call("list_dir", "{}"));
+    sandbox.events(request()).await.unwrap();
+    // As a process leaves it that dies after the record was written.
+    sandbox.change("UPDATE claims SET result = NULL").await;
+    std::fs::write(sandbox.path("new"), "").unwrap();
+    let result = crate::support::result(sandbox.events(request()).await.unwrap());
+    assert!(result.success && result.output.contains("new"), "{result:?}");
+    assert_eq!(sandbox.records().await.len(), 2);
+}
+
+#[tokio::test]
 async fn calls_that_are_not_taken_have_records_too() {
     let sandbox = Sandbox::open("max_concurrent = 1\n").await;
     let wrong = [

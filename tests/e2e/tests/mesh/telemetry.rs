@@ -89,6 +89,7 @@ async fn one_trace_goes_through_all_services() {
     assert_eq!(find("tutti.memory.v1.SessionService/BuildContext")[0].parent, chat.id);
 
     for span in &spans {
+        assert_eq!(span.service, "tutti");
         let known = span.parent == CALLER || spans.iter().any(|other| other.id == span.parent);
         assert!(known, "{} hangs in the air: {spans:#?}", span.name);
         assert!(!span.text.contains(SECRET), "what was said is in {span:?}");

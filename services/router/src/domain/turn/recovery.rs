@@ -23,6 +23,17 @@ pub(super) struct Broken {
     pub(super) done: Option<GenerateResponse>,
     /// What the caller has seen of it.
     pub(super) delivered: Delivered,
+    /// The gateway itself went away in the middle: one that is there says `done` first.
+    pub(super) gone: bool,
+}
+
+impl Broken {
+    /// Whether the same backend is asked once more: a model that gets the form of its answer wrong often gets it right
+    /// when it tries again; and a gateway that died says nothing about the backend, which another gateway can ask. What
+    /// the dead one had reserved lapses into a record marked as assumed; the new attempt has a hold of its own.
+    fn may_mend(&self) -> bool {
+        self.gone || self.error.reason() == Reason::MalformedOutput
+    }
 }
 
 /// How much of a generation its caller has seen.
@@ -58,19 +69,14 @@ enum Recovery {
     Next,
 }
 
-/// Whether the same backend is asked once more: a model that gets the form of its answer wrong often gets it right when
-/// it tries again.
-fn may_mend(reason: Reason) -> bool {
-    reason == Reason::MalformedOutput
-}
-
 impl Turn {
     /// Moves to the next backend, and gives the attempt that failed.
     pub(super) async fn fall_back(&mut self, broken: Broken) -> Result<Attempt> {
-        let Broken { error, done, delivered } = broken;
-        let failed = self.tally.failed(&self.plan.decision.taken[self.at], &error, done.as_ref());
+        let failed = self.tally.failed(&self.plan.decision.taken[self.at], &broken.error, broken.done.as_ref());
+        let again = self.regenerates(&broken);
+        let Broken { error, done, delivered, .. } = broken;
         self.retry_after = self.retry_after.into_iter().chain(error.retry_delay()).min();
-        match self.recovery(&error, delivered) {
+        match self.recovery(&error, delivered, again) {
             Recovery::End => {
                 self.broken = done.and_then(|done| done.message);
                 return Err(self.ending(error, delivered));
@@ -90,7 +96,7 @@ impl Turn {
             Recovery::Next => {}
         }
         tracing::info!(request_id = %self.ask.id, backend = self.taken().backend.name, %error, "falling back");
-        if self.regenerates(&error) {
+        if again {
             self.regenerated = true;
         } else {
             self.at += 1;
@@ -100,8 +106,9 @@ impl Turn {
         Ok(failed)
     }
 
-    fn recovery(&self, error: &Error, delivered: Delivered) -> Recovery {
-        if ends_the_turn(error.reason()) || (self.is_last() && !self.regenerates(error)) {
+    /// `again`: on the same backend.
+    fn recovery(&self, error: &Error, delivered: Delivered, again: bool) -> Recovery {
+        if ends_the_turn(error.reason()) || (self.is_last() && !again) {
             return Recovery::End;
         }
         if delivered == Delivered::Nothing {
@@ -123,8 +130,8 @@ impl Turn {
     }
 
     /// Whether the backend in use gets a second chance: once, while the bounds allow it.
-    fn regenerates(&self, error: &Error) -> bool {
-        may_mend(error.reason()) && !self.regenerated && self.limits().is_ok()
+    fn regenerates(&self, broken: &Broken) -> bool {
+        broken.may_mend() && !self.regenerated && self.limits().is_ok()
     }
 
     /// Half an answer of a given form can't be joined to the rest of another, and reasoning alone is no beginning.

@@ -29,6 +29,8 @@ pub(crate) struct Sink {
 /// A span as a test looks at it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
+    /// The process that it is of.
+    pub(crate) service: String,
     pub(crate) name: String,
     pub(crate) trace: String,
     pub(crate) id: String,
@@ -40,10 +42,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    fn of(span: &Span) -> Self {
+    fn of(service: &str, span: &Span) -> Self {
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let attributes = span.attributes.iter().map(|pair| (pair.key.clone(), value(pair.value.as_ref())));
         Self {
+            service: service.to_owned(),
             name: span.name.clone(),
             trace: hex(&span.trace_id),
             id: hex(&span.span_id),
@@ -112,9 +115,15 @@ impl TraceService for Collector {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
-        let resources = request.into_inner().resource_spans;
-        let spans = resources.iter().flat_map(|resource| &resource.scope_spans).flat_map(|scope| &scope.spans);
-        self.0.lock().unwrap().extend(spans.map(Seen::of));
+        for spans in request.into_inner().resource_spans {
+            let of_process = spans.resource.iter().flat_map(|resource| &resource.attributes);
+            let service = of_process
+                .filter(|pair| pair.key == "service.name")
+                .map(|pair| value(pair.value.as_ref()))
+                .collect::<String>();
+            let spans = spans.scope_spans.iter().flat_map(|scope| &scope.spans);
+            self.0.lock().unwrap().extend(spans.map(|span| Seen::of(&service, span)));
+        }
         Ok(Response::new(ExportTraceServiceResponse::default()))
     }
 }

@@ -1,0 +1,100 @@
+//! Postgres and Redis go away and come back under load.
+
+use std::time::{Duration, Instant};
+
+use tokio::task::block_in_place;
+use tonic::Code;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tutti_error::Reason;
+use tutti_simulator::Scenario;
+use tutti_testkit::wait_for;
+
+use crate::{
+    load::{Call, Load, failures},
+    support::{Cluster, PATIENCE, POSTGRES, Replica, get},
+};
+
+/// As fast as they can.
+const PACE: Duration = Duration::from_millis(1);
+/// Conversations at a time.
+const CONVERSATIONS: usize = 40;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_postgres_calls_fail_typed_and_soon_and_with_it_all_is_well_again() {
+    let cluster = Cluster::start_with(POSTGRES).await;
+    let load = Load::start(&cluster, CONVERSATIONS, PACE, false);
+    load.goes_on(CONVERSATIONS).await;
+    block_in_place(|| cluster.postgres.stop());
+    for replica in cluster.replicas.iter().filter(|replica| replica.service.has_store()) {
+        until_not_ready(replica).await;
+        assert_eq!(get(replica, "/livez").await.0, 200, "{:?}", replica.service);
+    }
+    load.goes_on(2 * CONVERSATIONS).await;
+    block_in_place(|| cluster.postgres.start_again());
+    for replica in &cluster.replicas {
+        replica.until_ready().await;
+    }
+    let back = Instant::now();
+    load.goes_on(2 * CONVERSATIONS).await;
+    let calls = load.end().await;
+
+    let failed = failures(&calls);
+    assert!(failed.len() >= CONVERSATIONS, "only {} calls failed", failed.len());
+    for call in &failed {
+        let failure = call.failure.as_ref().unwrap();
+        // Not DEADLINE_EXCEEDED: nobody waits for what isn't there.
+        assert_eq!((failure.code, failure.reason), (Code::Unavailable, Reason::StoreUnavailable), "{call:#?}");
+    }
+    let later: Vec<&Call> = failed.into_iter().filter(|call| call.began > back).collect();
+    assert!(later.is_empty(), "Postgres is back, and yet: {later:#?}");
+    cluster.assert_books_agree().await;
+}
+
+async fn until_not_ready(replica: &Replica) {
+    wait_for(PATIENCE, async || {
+        let health = replica.health().await;
+        let (status, body) = get(replica, "/readyz").await;
+        let is_lost = (health, status) == (Some(ServingStatus::NotServing), 503);
+        is_lost.then_some(()).ok_or((replica.service, health, status, body))
+    })
+    .await;
+}
+
+/// What a call may wait longer for a Redis that is not well, at the 95th percentile.
+const LONGER: Duration = Duration::from_millis(50);
+/// Few conversations at a time, so that calls don't wait for each other.
+const FEW: usize = 4;
+/// Turns whose calls are measured.
+const MEASURED: usize = 40;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_redis_no_call_fails_and_none_waits() {
+    let mut cluster = Cluster::start().await;
+    // Providers that answer at once: what is measured is ours.
+    cluster.sim.set_scenario(Scenario::new());
+    measured(&cluster, "warming up").await;
+    let before = measured(&cluster, "before").await;
+    cluster.redis.freeze();
+    let frozen = measured(&cluster, "frozen").await;
+    cluster.redis.thaw();
+    let thawed = measured(&cluster, "thawed").await;
+    cluster.redis.stop();
+    let stopped = measured(&cluster, "stopped").await;
+    cluster.redis.restart().await;
+    let back = measured(&cluster, "back").await;
+    let well = before.max(thawed).max(back);
+    assert!(frozen.max(stopped) <= well + LONGER, "{frozen:?} frozen, {stopped:?} stopped, {well:?} well");
+    cluster.assert_books_agree().await;
+}
+
+/// The 95th percentile of the time that calls took, none of which may fail.
+async fn measured(cluster: &Cluster, when: &str) -> Duration {
+    let load = Load::start(cluster, FEW, PACE, false);
+    load.goes_on(MEASURED).await;
+    let calls = load.end().await;
+    let failed = failures(&calls);
+    assert!(failed.is_empty(), "{when}: {failed:#?}");
+    let mut took: Vec<Duration> = calls.iter().map(|call| call.took).collect();
+    took.sort_unstable();
+    took[took.len() * 95 / 100]
+}
