@@ -40,6 +40,7 @@ const IDEMPOTENT: &[&str] = &[
     "/tutti.ledger.v1.LedgerService/Release",
     "/tutti.ledger.v1.LedgerService/Reserve",
     "/tutti.ledger.v1.LedgerService/Settle",
+    "/tutti.ledger.v1.LedgerService/SettleMany",
     "/tutti.memory.v1.SessionService/AppendMessages",
     "/tutti.memory.v1.SessionService/BuildContext",
     "/tutti.memory.v1.SessionService/GetHistory",

@@ -27,13 +27,16 @@ use tutti_telemetry::Current;
 use tutti_types::{Deadline, Scope};
 
 use crate::{
-    clients::ledger::Ledger,
+    clients::ledger::{Ledger, MAX_SETTLEMENTS},
     spool::{Kind, Record, Spool},
 };
 
 /// What waits in memory; more goes to disk at once.
 const QUEUE: usize = 4096;
-/// Settlements on the way to the ledger at a time.
+/// Batches on the way to the ledger at a time. Few, so that under load those that come meanwhile make a batch; one that
+/// comes alone is sent at once.
+const BATCHES: usize = 2;
+/// Endings of a batch on the way to the ledger at a time that can't go together.
 const CONCURRENT: usize = 32;
 /// For one call of the ledger.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,17 +115,19 @@ impl Settler {
 /// Delivers until the owner stops, then what is left in the queue.
 async fn deliver_all(shared: Arc<Shared>, endings: Receiver<Ending>) {
     let stopping = shared.stopping.clone();
-    let endings = stream::unfold((endings, stopping), |(mut endings, stopping)| async move {
-        let next = tokio::select! {
-            next = endings.recv() => next,
-            () = stopping.cancelled() => {
-                endings.close();
-                endings.recv().await
-            }
+    let batches = stream::unfold((endings, stopping), |(mut endings, stopping)| async move {
+        let mut batch = Vec::new();
+        let is_stopping = tokio::select! {
+            _ = endings.recv_many(&mut batch, MAX_SETTLEMENTS) => false,
+            () = stopping.cancelled() => true,
         };
-        next.map(|ending| (ending, (endings, stopping)))
+        if is_stopping {
+            endings.close();
+            endings.recv_many(&mut batch, MAX_SETTLEMENTS).await;
+        }
+        (!batch.is_empty()).then_some((batch, (endings, stopping)))
     });
-    endings.for_each_concurrent(CONCURRENT, |ending| shared.deliver(ending)).await;
+    batches.for_each_concurrent(BATCHES, |batch| shared.deliver_batch(batch)).await;
 }
 
 async fn replay_all(shared: Arc<Shared>) {
@@ -142,6 +147,46 @@ async fn replay_all(shared: Arc<Shared>) {
 }
 
 impl Shared {
+    async fn deliver_batch(&self, batch: Vec<Ending>) {
+        let left = self.settle_together(batch).await;
+        stream::iter(left).for_each_concurrent(CONCURRENT, |ending| self.deliver(ending)).await;
+    }
+
+    /// Settles what can go in one call, once. Returns what has still to be delivered by itself: what is no settlement, is
+    /// alone in its scope, is recorded in a trace of its own, or did not go well.
+    async fn settle_together(&self, batch: Vec<Ending>) -> Vec<Ending> {
+        let is_away = self.away.load(Ordering::Relaxed) || self.stopping.is_cancelled();
+        let can_go = |ending: &Ending| !is_away && matches!(ending.what, What::Settle(_)) && !is_recorded(ending);
+        let (mut going, mut left): (Vec<_>, Vec<_>) = batch.into_iter().partition(can_go);
+        while let Some(scope) = going.first().map(|ending| ending.scope.clone()) {
+            let (together, others): (Vec<_>, Vec<_>) = going.into_iter().partition(|ending| ending.scope == scope);
+            going = others;
+            left.extend(self.settle_scope(scope, together).await);
+        }
+        left
+    }
+
+    async fn settle_scope(&self, scope: Scope, endings: Vec<Ending>) -> Vec<Ending> {
+        if endings.len() < 2 {
+            return endings;
+        }
+        let settlement = |ending: &Ending| match &ending.what {
+            What::Settle(request) => Some(request.as_ref().clone()),
+            What::Release(_) | What::ReleaseIfHeld(_) => None,
+        };
+        let requests: Vec<_> = endings.iter().filter_map(settlement).collect();
+        let context = CallContext::new(scope, Deadline::after(TIMEOUT));
+        let answer = tokio::select! {
+            answer = tokio::time::timeout(TIMEOUT, self.ledger.settle_many(requests, &context)) => answer,
+            // Each gets its last call.
+            () = self.stopping.cancelled() => return endings,
+        };
+        // A refusal is found out, retried and kept by itself; settling twice is harmless.
+        let Ok(Ok(results)) = answer else { return endings };
+        let mut results = results.into_iter();
+        endings.into_iter().filter(|_| !matches!(results.next(), Some(Ok(())))).collect()
+    }
+
     async fn deliver(&self, ending: Ending) {
         let retries = if self.away.load(Ordering::Relaxed) { 0 } else { 4 };
         let backoff = ExponentialBuilder::default().with_min_delay(Duration::from_millis(50)).with_max_times(retries);
@@ -264,10 +309,100 @@ fn ending(record: &Record) -> Option<Ending> {
     Some(Ending { scope, what, place: None })
 }
 
+/// Whether somebody records the trace that the ending is to be seen in.
+fn is_recorded(ending: &Ending) -> bool {
+    tutti_telemetry::is_exporting() && ending.place.as_ref().is_some_and(|place| place.trace.sampled)
+}
+
 /// Whether the same call may go well later.
 fn is_transient(error: &Error) -> bool {
     !matches!(
         error.reason(),
         Reason::InvalidRequest | Reason::UnknownAttempt | Reason::IdempotencyConflict | Reason::MessageTooLarge
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use tokio::sync::{Semaphore, mpsc};
+    use tutti_proto::ledger::v1::ReserveRequest;
+
+    use super::*;
+
+    /// Takes settlements when it is let to, and says how many came at a time.
+    #[derive(Debug)]
+    struct Slow {
+        may_answer: Semaphore,
+        asked: mpsc::UnboundedSender<usize>,
+        settled: Mutex<Vec<String>>,
+    }
+
+    impl Slow {
+        async fn take(&self, requests: &[SettleRequest]) -> Vec<Result<()>> {
+            self.asked.send(requests.len()).unwrap();
+            self.may_answer.acquire().await.unwrap().forget();
+            let take = |request: &SettleRequest| match request.attempt_id.as_str() {
+                "unknown" => Err(Error::new(Reason::UnknownAttempt, "no such attempt")),
+                id => {
+                    self.settled.lock().unwrap().push(id.to_owned());
+                    Ok(())
+                }
+            };
+            requests.iter().map(take).collect()
+        }
+    }
+
+    #[async_trait]
+    impl Ledger for Slow {
+        async fn reserve(&self, _: ReserveRequest, _: &CallContext) -> Result<()> {
+            Ok(())
+        }
+        async fn settle(&self, request: SettleRequest, _: &CallContext) -> Result<()> {
+            self.take(&[request]).await.remove(0)
+        }
+        async fn settle_many(&self, requests: Vec<SettleRequest>, _: &CallContext) -> Result<Vec<Result<()>>> {
+            Ok(self.take(&requests).await)
+        }
+        async fn release(&self, _: ReleaseRequest, _: &CallContext) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn ending(attempt_id: &str, org: &str) -> Ending {
+        let request = SettleRequest { attempt_id: attempt_id.into(), ..SettleRequest::default() };
+        let scope = Scope { org: org.into(), ..Scope::default() };
+        Ending { scope, what: What::Settle(Box::new(request)), place: None }
+    }
+
+    #[tokio::test]
+    async fn what_ends_while_the_ledger_writes_is_settled_together() {
+        let (asked, mut asks) = mpsc::unbounded_channel();
+        let ledger = Arc::new(Slow { may_answer: Semaphore::new(0), asked, settled: Mutex::default() });
+        let dir = tempfile::tempdir().unwrap();
+        let tasks = Tasks::default();
+        let same: Arc<Slow> = Arc::clone(&ledger);
+        let settler = Settler::start(same, Spool::open(dir.path()).unwrap(), &tasks);
+        // As many as go to the ledger at a time, each alone.
+        for first in ["a", "b"] {
+            settler.submit(ending(first, "acme"));
+            assert_eq!(asks.recv().await, Some(1));
+        }
+        for next in ["c", "unknown", "d"] {
+            settler.submit(ending(next, "acme"));
+        }
+        settler.submit(ending("e", "other"));
+        ledger.may_answer.add_permits(100);
+        // Those of one org together, the refused one again by itself, the other org's alone.
+        let mut then = [asks.recv().await, asks.recv().await, asks.recv().await];
+        then.sort_unstable();
+        assert_eq!(then, [Some(1), Some(1), Some(3)]);
+        assert!(tasks.end(Duration::from_secs(5)).await);
+        let mut settled = ledger.settled.lock().unwrap().clone();
+        settled.sort_unstable();
+        assert_eq!(settled, ["a", "b", "c", "d", "e"]);
+        assert!(asks.try_recv().is_err(), "nothing is settled twice");
+    }
 }

@@ -197,6 +197,90 @@ impl ::prost::Name for SettleResponse {
         "/tutti.ledger.v1.SettleResponse".into()
     }
 }
+/// What several attempts used.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SettleManyRequest {
+    /// 1 to 256 settlements of one org.
+    #[prost(message, repeated, tag = "1")]
+    pub settlements: ::prost::alloc::vec::Vec<SettleRequest>,
+}
+impl ::prost::Name for SettleManyRequest {
+    const NAME: &'static str = "SettleManyRequest";
+    const PACKAGE: &'static str = "tutti.ledger.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.ledger.v1.SettleManyRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.ledger.v1.SettleManyRequest".into()
+    }
+}
+/// What became of each settlement.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct SettleManyResponse {
+    /// As many as there were settlements, in their order.
+    #[prost(message, repeated, tag = "1")]
+    pub results: ::prost::alloc::vec::Vec<SettleResult>,
+}
+impl ::prost::Name for SettleManyResponse {
+    const NAME: &'static str = "SettleManyResponse";
+    const PACKAGE: &'static str = "tutti.ledger.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.ledger.v1.SettleManyResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.ledger.v1.SettleManyResponse".into()
+    }
+}
+/// What became of one settlement.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleResult {
+    /// Either the record or why there is none.
+    #[prost(oneof = "settle_result::Result", tags = "1, 2")]
+    pub result: ::core::option::Option<settle_result::Result>,
+}
+/// Nested message and enum types in `SettleResult`.
+pub mod settle_result {
+    /// Either the record or why there is none.
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Result {
+        /// It is recorded.
+        #[prost(message, tag = "1")]
+        Settled(super::SettleResponse),
+        /// It was not recorded.
+        #[prost(message, tag = "2")]
+        Refused(super::SettleRefusal),
+    }
+}
+impl ::prost::Name for SettleResult {
+    const NAME: &'static str = "SettleResult";
+    const PACKAGE: &'static str = "tutti.ledger.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.ledger.v1.SettleResult".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.ledger.v1.SettleResult".into()
+    }
+}
+/// Why a settlement was not recorded: what `Settle` would have answered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SettleRefusal {
+    /// The reason.
+    #[prost(enumeration = "super::super::llm::v1::ErrorReason", tag = "1")]
+    pub reason: i32,
+    /// For people.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+}
+impl ::prost::Name for SettleRefusal {
+    const NAME: &'static str = "SettleRefusal";
+    const PACKAGE: &'static str = "tutti.ledger.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.ledger.v1.SettleRefusal".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.ledger.v1.SettleRefusal".into()
+    }
+}
 /// Which hold to end.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ReleaseRequest {
@@ -747,6 +831,32 @@ pub mod ledger_service_client {
                 .insert(GrpcMethod::new("tutti.ledger.v1.LedgerService", "Settle"));
             self.inner.unary(req, path, codec).await
         }
+        /// Settles 1 to 256 attempts in one call, each by itself as `Settle` does: the refusal of one says nothing about the
+        /// others. Errors of the whole call: INVALID_REQUEST for none or too many, DEADLINE_EXCEEDED.
+        pub async fn settle_many(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SettleManyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleManyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tutti.ledger.v1.LedgerService/SettleMany",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tutti.ledger.v1.LedgerService", "SettleMany"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Ends the hold of an attempt that was never sent to the provider. Idempotent; refused for a settled attempt.
         pub async fn release(
             &mut self,
@@ -849,6 +959,15 @@ pub mod ledger_service_server {
             &self,
             request: tonic::Request<super::SettleRequest>,
         ) -> std::result::Result<tonic::Response<super::SettleResponse>, tonic::Status>;
+        /// Settles 1 to 256 attempts in one call, each by itself as `Settle` does: the refusal of one says nothing about the
+        /// others. Errors of the whole call: INVALID_REQUEST for none or too many, DEADLINE_EXCEEDED.
+        async fn settle_many(
+            &self,
+            request: tonic::Request<super::SettleManyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SettleManyResponse>,
+            tonic::Status,
+        >;
         /// Ends the hold of an attempt that was never sent to the provider. Idempotent; refused for a settled attempt.
         async fn release(
             &self,
@@ -1023,6 +1142,51 @@ pub mod ledger_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = SettleSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tutti.ledger.v1.LedgerService/SettleMany" => {
+                    #[allow(non_camel_case_types)]
+                    struct SettleManySvc<T: LedgerService>(pub Arc<T>);
+                    impl<
+                        T: LedgerService,
+                    > tonic::server::UnaryService<super::SettleManyRequest>
+                    for SettleManySvc<T> {
+                        type Response = super::SettleManyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::SettleManyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as LedgerService>::settle_many(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = SettleManySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -8,10 +8,14 @@ use tutti_client::Channel;
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::{CallContext, MAX_MESSAGE_BYTES};
 use tutti_proto::ledger::v1::{
-    ReleaseRequest, ReserveRequest, SettleRequest, ledger_service_client::LedgerServiceClient,
+    ReleaseRequest, ReserveRequest, SettleManyRequest, SettleRequest, SettleResult,
+    ledger_service_client::LedgerServiceClient, settle_result,
 };
 
-/// What the gateway needs of the ledger. All three are idempotent by attempt id.
+/// Bound of [`Ledger::settle_many`].
+pub(crate) const MAX_SETTLEMENTS: usize = 256;
+
+/// What the gateway needs of the ledger. All are idempotent by attempt id.
 #[async_trait]
 pub trait Ledger: Send + Sync + fmt::Debug {
     /// Puts a hold on the worst case of an attempt; it is durable on return.
@@ -25,6 +29,12 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// # Errors
     /// UNKNOWN_ATTEMPT, INVALID_REQUEST, or whatever keeps the ledger from answering.
     async fn settle(&self, request: SettleRequest, context: &CallContext) -> Result<()>;
+
+    /// Records what several attempts of one scope used, at most [`MAX_SETTLEMENTS`]: the result of each, in order.
+    ///
+    /// # Errors
+    /// Whatever keeps the ledger from answering at all.
+    async fn settle_many(&self, requests: Vec<SettleRequest>, context: &CallContext) -> Result<Vec<Result<()>>>;
 
     /// Ends the hold of an attempt that was never sent.
     ///
@@ -59,9 +69,24 @@ impl Ledger for LedgerClient {
         answer.map(drop).map_err(|status| error(&status, context))
     }
 
+    async fn settle_many(&self, requests: Vec<SettleRequest>, context: &CallContext) -> Result<Vec<Result<()>>> {
+        let request = SettleManyRequest { settlements: requests };
+        let answer = self.0.clone().settle_many(tutti_client::request(request, context)).await;
+        let results = answer.map_err(|status| error(&status, context))?.into_inner().results;
+        Ok(results.into_iter().map(result).collect())
+    }
+
     async fn release(&self, request: ReleaseRequest, context: &CallContext) -> Result<()> {
         let answer = self.0.clone().release(tutti_client::request(request, context)).await;
         answer.map(drop).map_err(|status| error(&status, context))
+    }
+}
+
+fn result(of: SettleResult) -> Result<()> {
+    match of.result {
+        Some(settle_result::Result::Settled(_)) => Ok(()),
+        Some(settle_result::Result::Refused(refusal)) => Err(Error::new(refusal.reason(), refusal.message)),
+        None => Err(Error::internal("the ledger answered a settlement with nothing")),
     }
 }
 

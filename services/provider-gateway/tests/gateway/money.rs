@@ -11,7 +11,7 @@ use tutti_proto::{
     gateway::v1::GenerateRequest,
     ledger::v1::{
         GetUsageRequest, GetUsageResponse, ListUsageRequest, ListUsageResponse, ReleaseRequest, ReleaseResponse,
-        ReserveRequest, ReserveResponse, SettleRequest, SettleResponse,
+        ReserveRequest, ReserveResponse, SettleManyRequest, SettleManyResponse, SettleRequest, SettleResponse,
         ledger_service_server::{LedgerService, LedgerServiceServer},
     },
     llm::v1::Attribution,
@@ -67,6 +67,9 @@ impl LedgerService for Served {
         let context = CallContext::of(&request);
         self.0.settle(request.into_inner(), &context).await?;
         Ok(Response::new(SettleResponse::default()))
+    }
+    async fn settle_many(&self, _: Request<SettleManyRequest>) -> Result<Response<SettleManyResponse>, Status> {
+        Err(Error::internal("one call has one settlement").into())
     }
     async fn release(&self, request: Request<ReleaseRequest>) -> Result<Response<ReleaseResponse>, Status> {
         let context = CallContext::of(&request);

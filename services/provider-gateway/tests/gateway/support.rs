@@ -128,6 +128,14 @@ impl Ledger for FakeLedger {
         Ok(())
     }
 
+    async fn settle_many(&self, requests: Vec<SettleRequest>, _: &CallContext) -> Result<Vec<Result<()>>> {
+        self.gone()?;
+        let results = requests.iter().map(|_| Ok(())).collect();
+        self.books().settled.extend(requests);
+        self.changed.notify_waiters();
+        Ok(results)
+    }
+
     async fn release(&self, request: ReleaseRequest, _: &CallContext) -> Result<()> {
         self.gone()?;
         self.books().released.push(request);

@@ -53,6 +53,17 @@ pub(super) fn settlement(told: wire::SettleRequest) -> Result<Settlement> {
     })
 }
 
+pub(super) fn result(of: Result<wire::SettleResponse>) -> wire::SettleResult {
+    use wire::settle_result::Result::{Refused, Settled};
+    let result = match of {
+        Ok(settled) => Settled(settled),
+        Err(error) => {
+            Refused(wire::SettleRefusal { reason: error.reason().into(), message: error.message().to_owned() })
+        }
+    };
+    wire::SettleResult { result: Some(result) }
+}
+
 pub(super) fn release(told: &wire::ReleaseRequest) -> Result<Release> {
     Ok(Release { attempt_id: attempt_id(&told.attempt_id)?, reason: field::known("reason", told.reason)? })
 }

@@ -6,13 +6,18 @@ mod usage;
 
 use std::sync::Arc;
 
+use futures::future::join_all;
 use tonic::{Request, Response, Status};
+use tutti_error::{Error, Reason, Result};
 use tutti_layers::{CallContext, MAX_MESSAGE_BYTES};
 use tutti_proto::ledger::v1 as wire;
 use tutti_proto::ledger::v1::ledger_service_server::{LedgerService, LedgerServiceServer};
 use tutti_server::Services;
 
 use crate::{group_commit::GroupCommit, store::Store};
+
+/// Settlements of one call.
+const MAX_SETTLEMENTS: usize = 256;
 
 /// All services of the ledger.
 pub(crate) fn services(store: Arc<dyn Store>, writer: GroupCommit) -> Services {
@@ -27,6 +32,17 @@ struct Ledger {
     writer: GroupCommit,
 }
 
+impl Ledger {
+    async fn settle_one(&self, call: &CallContext, told: wire::SettleRequest) -> Result<wire::SettleResponse> {
+        let settled = self.writer.make(call, attempts::settlement(told)?).await?;
+        Ok(wire::SettleResponse {
+            cost_nano_usd: settled.cost.0,
+            over_hold: settled.over_hold,
+            existing: settled.existing,
+        })
+    }
+}
+
 #[tonic::async_trait]
 impl LedgerService for Ledger {
     async fn reserve(&self, request: Request<wire::ReserveRequest>) -> Result<Response<wire::ReserveResponse>, Status> {
@@ -38,13 +54,25 @@ impl LedgerService for Ledger {
 
     async fn settle(&self, request: Request<wire::SettleRequest>) -> Result<Response<wire::SettleResponse>, Status> {
         let call = CallContext::of(&request);
-        let settlement = attempts::settlement(request.into_inner())?;
-        let settled = self.writer.make(&call, settlement).await?;
-        Ok(Response::new(wire::SettleResponse {
-            cost_nano_usd: settled.cost.0,
-            over_hold: settled.over_hold,
-            existing: settled.existing,
-        }))
+        Ok(Response::new(self.settle_one(&call, request.into_inner()).await?))
+    }
+
+    async fn settle_many(
+        &self,
+        request: Request<wire::SettleManyRequest>,
+    ) -> Result<Response<wire::SettleManyResponse>, Status> {
+        let call = CallContext::of(&request);
+        let settlements = request.into_inner().settlements;
+        if !(1..=MAX_SETTLEMENTS).contains(&settlements.len()) {
+            return Err(Error::invalid("settlements", format!("takes 1 to {MAX_SETTLEMENTS}")).into());
+        }
+        let settling = settlements.into_iter().map(|told| self.settle_one(&call, told));
+        let results = join_all(settling).await;
+        if call.deadline.is_past() {
+            return Err(Error::new(Reason::DeadlineExceeded, "the deadline passed while the ledger was writing").into());
+        }
+        let results = results.into_iter().map(attempts::result).collect();
+        Ok(Response::new(wire::SettleManyResponse { results }))
     }
 
     async fn release(&self, request: Request<wire::ReleaseRequest>) -> Result<Response<wire::ReleaseResponse>, Status> {

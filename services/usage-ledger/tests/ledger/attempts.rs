@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use tonic::Code;
 use tutti_proto::{
-    ledger::v1::{TokenCounts, UnitPrices, UsageState},
+    ledger::v1::{SettleManyRequest, SettleRequest, TokenCounts, UnitPrices, UsageState, settle_result},
     llm::v1::{AttemptOutcome, Attribution, ErrorReason},
 };
 use tutti_types::{AttemptId, time};
@@ -213,4 +213,39 @@ async fn a_strange_provider_id_is_no_reason_to_lose_a_settlement() {
     told.provider_request_id = format!("req\n{}", "ü".repeat(1000));
     ledger.client.settle(told).await.unwrap();
     assert_eq!(ledger.record(&asked.attempt_id).await.provider_request_id, format!("req{}", "ü".repeat(253)));
+}
+
+#[tokio::test]
+async fn of_many_settlements_each_is_taken_or_refused_by_itself() {
+    let mut ledger = ledger().await;
+    let (one, other, unknown) = (reserve(), reserve(), reserve().attempt_id);
+    for asked in [&one, &other] {
+        ledger.client.reserve(asked.clone()).await.unwrap();
+    }
+    let wrong = SettleRequest { outcome: 0, ..settle(&other.attempt_id, 1) };
+    let settlements = vec![settle(&one.attempt_id, 7), settle(&unknown, 1), wrong, settle(&other.attempt_id, 2)];
+    let answer = ledger.client.settle_many(SettleManyRequest { settlements }).await.unwrap().into_inner();
+    let told: Vec<_> = answer
+        .results
+        .into_iter()
+        .map(|result| match result.result.unwrap() {
+            settle_result::Result::Settled(settled) => Ok(settled.cost_nano_usd),
+            settle_result::Result::Refused(refusal) => Err(refusal.reason()),
+        })
+        .collect();
+    let expected = [Ok(70_000), Err(ErrorReason::UnknownAttempt), Err(ErrorReason::InvalidRequest), Ok(20_000)];
+    assert_eq!(told, expected);
+    for asked in [&one, &other] {
+        assert_eq!(ledger.record(&asked.attempt_id).await.state(), UsageState::Settled);
+    }
+}
+
+#[tokio::test]
+async fn no_settlements_and_too_many_are_refused() {
+    let mut ledger = ledger().await;
+    let many = vec![settle(&reserve().attempt_id, 1); 257];
+    for settlements in [Vec::new(), many] {
+        let refused = ledger.client.settle_many(SettleManyRequest { settlements }).await.unwrap_err();
+        assert_invalid(&refused, "settlements");
+    }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures::future::join_all;
 use tonic::Code;
 use tutti_proto::{
-    ledger::v1::{GetUsageRequest, ListUsageRequest, UsageState},
+    ledger::v1::{GetUsageRequest, ListUsageRequest, SettleManyRequest, UsageState},
     llm::v1::ErrorReason,
 };
 use usage_ledger::store::SqliteStore;
@@ -84,6 +84,11 @@ async fn every_call_ends_at_its_deadline() {
     let late = [
         ledger.client.reserve(call(reserve(), "default", SOON)).await.unwrap_err(),
         ledger.client.settle(call(settle(&id, 1), "default", SOON)).await.unwrap_err(),
+        ledger
+            .client
+            .settle_many(call(SettleManyRequest { settlements: vec![settle(&id, 1)] }, "default", SOON))
+            .await
+            .unwrap_err(),
         ledger.client.release(call(release(&id), "default", SOON)).await.unwrap_err(),
         ledger.client.get_usage(call(GetUsageRequest::default(), "default", SOON)).await.unwrap_err(),
         ledger.client.list_usage(call(ListUsageRequest::default(), "default", SOON)).await.unwrap_err(),
