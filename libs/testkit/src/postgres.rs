@@ -176,6 +176,16 @@ impl TestPostgres {
         self.port
     }
 
+    /// The process id of what runs the server, unless it is stopped: the server and its connections are its descendants.
+    pub fn id(&self) -> Option<u32> {
+        self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Child::id)
+    }
+
+    /// The folder that its data lies in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Runs SQL behind everybody's back; what it answers, a line a row, fields separated by `|`.
     ///
     /// # Panics

@@ -37,6 +37,11 @@ impl TestRedis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    /// Its process id, unless it is stopped.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Ends it as a crash would; connections to it are refused from then on.
     pub fn stop(&mut self) {
         self.process = None;

@@ -1,5 +1,6 @@
 //! The load gates: how fast the mesh is and what it uses, beside the direct path to the same simulator in the same run.
 
+mod cluster;
 mod disk;
 mod drive;
 mod gate;
@@ -26,6 +27,7 @@ use std::{
 use clap::{Parser, Subcommand};
 
 use crate::{
+    cluster::Cluster,
     gate::{Profile, paths},
     measure::Processes,
     plan::{CONNECTIONS, Effort, MODEL, Subject},
@@ -52,6 +54,8 @@ struct Arguments {
 enum Command {
     /// Start a simulator and `tutti up` with folders of their own, and measure that
     Up(Up),
+    /// Start a simulator, Postgres, Redis and one replica of each service, and measure that
+    Cluster(OfFolder),
     /// Measure a mesh that runs, whose only backend is a simulator that runs
     Running(Running),
 }
@@ -61,6 +65,16 @@ struct Up {
     /// The `tutti` binary, a release build
     #[arg(long, value_name = "FILE")]
     tutti: PathBuf,
+    /// The `provider-sim` binary, a release build
+    #[arg(long, value_name = "FILE")]
+    simulator: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct OfFolder {
+    /// The folder with `tutti` and the five services, release builds
+    #[arg(long, value_name = "FOLDER")]
+    binaries: PathBuf,
     /// The `provider-sim` binary, a release build
     #[arg(long, value_name = "FILE")]
     simulator: PathBuf,
@@ -102,6 +116,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let measured = match &arguments.command {
         Command::Up(up) => measure_up(up, &arguments.effort).await,
+        Command::Cluster(of) => measure_cluster(of, &arguments.effort).await,
         Command::Running(running) => measure_running(running, &arguments.effort).await,
     };
     match measured.and_then(|report| told(&report, arguments.json.as_deref())) {
@@ -129,6 +144,25 @@ async fn measure_up(up: &Up, effort: &Effort) -> Result<Report, Box<dyn Error>> 
         pids: vec![mesh.id()],
         beside: Vec::new(),
         disk: folder.path().to_owned(),
+        backend: String::new(),
+    };
+    measure_running(&running, effort).await
+}
+
+async fn measure_cluster(of: &OfFolder, effort: &Effort) -> Result<Report, Box<dyn Error>> {
+    let folder = tempfile::Builder::new().prefix("tutti-load-").tempdir()?;
+    let (binaries, simulator) = (fs::canonicalize(&of.binaries)?, fs::canonicalize(&of.simulator)?);
+    let simulator = Process::simulator(&simulator, folder.path())?;
+    let cluster = Cluster::start(&binaries, simulator.address).await?;
+    let running = Running {
+        profile: Profile::Cluster,
+        grpc: format!("http://{}", cluster.grpc),
+        door: Some(cluster.door),
+        simulator: simulator.address,
+        simulator_pid: simulator.id(),
+        pids: cluster.ids(),
+        beside: cluster.beside(),
+        disk: cluster.disk(),
         backend: String::new(),
     };
     measure_running(&running, effort).await
