@@ -4,6 +4,7 @@
 //! in `error_reason.proto`, a public message (what happened, what the caller can do; nothing secret) and, apart from
 //! it, an internal context that only reaches the log. The reason alone decides the gRPC code ([`code_of`]).
 
+mod kept;
 mod status;
 
 use std::{collections::BTreeSet, fmt, time::Duration};

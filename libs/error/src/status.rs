@@ -122,7 +122,7 @@ fn all_for_bad_credentials(attempts: &[Attempt]) -> bool {
 }
 
 /// Puts the attempts into trailers, the latest first to go when space runs out.
-fn add_attempts(status: &mut Status, attempts: &[Attempt]) {
+pub(crate) fn add_attempts(status: &mut Status, attempts: &[Attempt]) {
     let mut left = MAX_DETAILS.saturating_sub(status.details().len());
     for attempt in attempts {
         let mut short = attempt.clone();

@@ -1,9 +1,12 @@
 //! `[orchestrator]`, `[routing]` and the personas.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use indexmap::IndexMap;
-use tutti_config::{Personas, Reader, Section, nearest};
+use tutti_config::{Personas, Reader, Section, StorageConfig, nearest};
 
 use crate::domain::rules::{Rules, TaskRule, default_tasks};
 
@@ -17,6 +20,23 @@ pub struct Config {
     pub rules: Rules,
     /// By id of the persona, where it was defined: `built-in`, `global` or `project`.
     pub persona_sources: HashMap<String, &'static str>,
+    /// `[storage]`. Default: SQLite in the data folder.
+    pub storage: StorageConfig,
+    /// How calls with an idempotency key are kept.
+    pub idempotency: Idempotency,
+}
+
+/// How calls with an idempotency key are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Idempotency {
+    /// How long a key stands for its call, and the call can be read.
+    pub ttl: Duration,
+    /// How long a call goes on after its last reader has left.
+    pub resume_grace: Duration,
+    /// A router that is silent for so long is taken for dead, and its calls are run anew.
+    pub lease: Duration,
+    /// The longest that a call may run, unless it has a shorter bound of its own.
+    pub max_run: Duration,
 }
 
 impl Config {
@@ -24,6 +44,8 @@ impl Config {
     ///
     /// - `[orchestrator]` `default_backend` ("claude"), `fallback_chain` (claude, openai, gemini, ollama),
     ///   `auto_switch_on_context_limit` (true), `streaming_preferred` (true)
+    /// - `[orchestrator.idempotency]` `ttl` (24 h), `resume_grace` (30 s), `lease` (10 s), `max_run` (10 min)
+    /// - `[storage]`
     /// - `[routing.chains.TASK]` `backends` (built-in task types: their chain; else the global chain),
     ///   `max_output_tokens` (tokens; none), `never_local` (false; true for `architecture`)
     pub fn read(reader: &Reader) -> Self {
@@ -45,9 +67,24 @@ impl Config {
             personas: Personas::read(reader),
             own_caps: own_caps(reader, &known),
         };
+        let idempotency = read_idempotency(&orchestrator.subsection("idempotency"));
         orchestrator.finish();
         let persona_sources = persona_sources(reader, &rules.personas);
-        Self { rules, persona_sources }
+        Self { rules, persona_sources, storage: StorageConfig::read(reader), idempotency }
+    }
+}
+
+fn read_idempotency(table: &Section<'_>) -> Idempotency {
+    const LEAST_LEASE: Duration = Duration::from_millis(500);
+    let lease = table.duration("lease", Duration::from_secs(10));
+    if lease < LEAST_LEASE {
+        table.problem("lease", "must be at least 500ms: a router that is busy for a moment is not dead");
+    }
+    Idempotency {
+        ttl: table.positive_duration("ttl", Duration::from_secs(24 * 3600)),
+        resume_grace: table.duration("resume_grace", Duration::from_secs(30)),
+        lease,
+        max_run: table.positive_duration("max_run", Duration::from_secs(600)),
     }
 }
 

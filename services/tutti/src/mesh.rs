@@ -62,7 +62,7 @@ impl Mesh {
             memory: channel(memory.services()),
             sandbox: channel(sandbox.services()),
         };
-        let router = router::App::start(config.router, peers).await?;
+        let router = router::App::start(config.router, data_dir, peers, readiness).await?;
         Ok(Self { router, gateway, memory, sandbox, ledger })
     }
 

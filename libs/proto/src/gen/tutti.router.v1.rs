@@ -617,7 +617,10 @@ pub struct ChatRequest {
     /// On whose behalf.
     #[prost(message, optional, tag = "16")]
     pub attribution: ::core::option::Option<super::super::llm::v1::Attribution>,
-    /// Same key and body, same answer. Not built yet: a non-empty key is refused, so that nobody relies on it.
+    /// At most 255 characters. The same key with the same request (but for `request_id`) is the same turn, for 24 h and on
+    /// any router, whether it comes by Chat or ChatStream: who comes while it runs reads along from its first event, who
+    /// comes later reads what was recorded, to the byte. With another request it is ALREADY_EXISTS. A failure that may pass
+    /// frees the key; others are told again. Empty: every request is a turn of its own.
     #[prost(string, tag = "17")]
     pub idempotency_key: ::prost::alloc::string::String,
     /// What to do when a stream breaks. Chat has no stream: there, the next backend always starts again.
@@ -824,7 +827,7 @@ impl ::prost::Name for RouteChosen {
 /// The text since an event is void.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Rewind {
-    /// Everything after this event is void.
+    /// Everything after this event is void; 0 for everything.
     #[prost(uint64, tag = "1")]
     pub to_seq: u64,
     /// Why.
@@ -856,6 +859,43 @@ impl ::prost::Name for Warning {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/tutti.router.v1.Warning".into()
+    }
+}
+/// Which turn, and from where.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AttachRequest {
+    /// The id of the request, as its events have it. Required.
+    #[prost(string, tag = "1")]
+    pub request_id: ::prost::alloc::string::String,
+    /// The number of the last event that was seen; 0 for all.
+    #[prost(uint64, tag = "2")]
+    pub after_seq: u64,
+}
+impl ::prost::Name for AttachRequest {
+    const NAME: &'static str = "AttachRequest";
+    const PACKAGE: &'static str = "tutti.router.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.router.v1.AttachRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.router.v1.AttachRequest".into()
+    }
+}
+/// One event of the turn.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct AttachResponse {
+    /// As ChatStream gives it.
+    #[prost(message, optional, tag = "1")]
+    pub event: ::core::option::Option<ChatStreamResponse>,
+}
+impl ::prost::Name for AttachResponse {
+    const NAME: &'static str = "AttachResponse";
+    const PACKAGE: &'static str = "tutti.router.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "tutti.router.v1.AttachResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/tutti.router.v1.AttachResponse".into()
     }
 }
 /// Which turn.
@@ -1235,7 +1275,8 @@ pub mod router_service_client {
         /// carries the same answer as Chat. `route` comes again when another backend takes over, `rewind` before it when what
         /// was sent of the answer is void.
         /// When the turn failed, `done` has finish reason ERROR, the partial text and the attempts, and a non-OK status
-        /// follows. A caller that goes away cancels the turn at once; what was used is paid.
+        /// follows. A caller that goes away cancels the turn at once, unless it has an idempotency key: then it goes on for
+        /// 30 s after its last reader has left. What was used is paid.
         pub async fn chat_stream(
             &mut self,
             request: impl tonic::IntoRequest<super::ChatStreamRequest>,
@@ -1260,8 +1301,35 @@ pub mod router_service_client {
                 .insert(GrpcMethod::new("tutti.router.v1.RouterService", "ChatStream"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Reads a turn with an idempotency key again, from the event after a given one on: those that were recorded, then
+        /// what comes while it runs, then its status. On any router, for as long as the turn is kept (24 h). A request without
+        /// a key, or unknown, is NOT_FOUND.
+        pub async fn attach(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AttachRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::AttachResponse>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/tutti.router.v1.RouterService/Attach",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("tutti.router.v1.RouterService", "Attach"));
+            self.inner.server_streaming(req, path, codec).await
+        }
         /// Cancels a running turn: it ends with CANCELLED, and what was used is paid. Cancelling twice is fine while it
-        /// runs; a request that isn't running is NOT_FOUND.
+        /// runs; a request that isn't running is NOT_FOUND. A turn with an idempotency key is cancelled wherever it runs.
         pub async fn cancel(
             &mut self,
             request: impl tonic::IntoRequest<super::CancelRequest>,
@@ -1362,13 +1430,27 @@ pub mod router_service_server {
         /// carries the same answer as Chat. `route` comes again when another backend takes over, `rewind` before it when what
         /// was sent of the answer is void.
         /// When the turn failed, `done` has finish reason ERROR, the partial text and the attempts, and a non-OK status
-        /// follows. A caller that goes away cancels the turn at once; what was used is paid.
+        /// follows. A caller that goes away cancels the turn at once, unless it has an idempotency key: then it goes on for
+        /// 30 s after its last reader has left. What was used is paid.
         async fn chat_stream(
             &self,
             request: tonic::Request<super::ChatStreamRequest>,
         ) -> std::result::Result<tonic::Response<Self::ChatStreamStream>, tonic::Status>;
+        /// Server streaming response type for the Attach method.
+        type AttachStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::AttachResponse, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Reads a turn with an idempotency key again, from the event after a given one on: those that were recorded, then
+        /// what comes while it runs, then its status. On any router, for as long as the turn is kept (24 h). A request without
+        /// a key, or unknown, is NOT_FOUND.
+        async fn attach(
+            &self,
+            request: tonic::Request<super::AttachRequest>,
+        ) -> std::result::Result<tonic::Response<Self::AttachStream>, tonic::Status>;
         /// Cancels a running turn: it ends with CANCELLED, and what was used is paid. Cancelling twice is fine while it
-        /// runs; a request that isn't running is NOT_FOUND.
+        /// runs; a request that isn't running is NOT_FOUND. A turn with an idempotency key is cancelled wherever it runs.
         async fn cancel(
             &self,
             request: tonic::Request<super::CancelRequest>,
@@ -1539,6 +1621,52 @@ pub mod router_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ChatStreamSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/tutti.router.v1.RouterService/Attach" => {
+                    #[allow(non_camel_case_types)]
+                    struct AttachSvc<T: RouterService>(pub Arc<T>);
+                    impl<
+                        T: RouterService,
+                    > tonic::server::ServerStreamingService<super::AttachRequest>
+                    for AttachSvc<T> {
+                        type Response = super::AttachResponse;
+                        type ResponseStream = T::AttachStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AttachRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RouterService>::attach(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AttachSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -9,6 +9,8 @@ use tutti_proto::{
 };
 use tutti_types::{RequestId, llm::generation_from_wire, time};
 
+use super::keyed::check_key;
+
 const DEFAULT_ATTEMPTS: u32 = 10;
 const DEFAULT_TOOL_ROUNDS: u32 = 10;
 const MAX_SESSION_ID: usize = 128;
@@ -66,6 +68,7 @@ impl Ask {
             let why = format!("must have at most {MAX_SESSION_ID} characters");
             return Err(Error::invalid(format!("{path}session_id"), why));
         }
+        check_key(&chat.idempotency_key).map_err(|why| Error::invalid(format!("{path}idempotency_key"), why))?;
         let attribution = chat.attribution.get_or_insert_default();
         if attribution.tags.len() > MAX_TAGS {
             return Err(Error::invalid(format!("{path}attribution.tags"), format!("at most {MAX_TAGS} labels")));
@@ -170,9 +173,6 @@ fn refuse_unbuilt(chat: &ChatRequest, path: &str) -> Result<()> {
     if !matches!(chat.strategy.as_str(), "" | "chain") {
         return refuse("strategy", "only \"chain\" is built");
     }
-    if !chat.idempotency_key.is_empty() {
-        return refuse("idempotency_key", "must be empty: a repeated request is answered anew");
-    }
     if chat.cache() == CachePolicy::On {
         return refuse("cache", "there is no cache yet");
     }
@@ -217,7 +217,6 @@ mod tests {
     fn what_is_not_built_is_refused_by_name() {
         let base = || chat(Role::User, "hi");
         let cases = [
-            (ChatRequest { idempotency_key: "k".into(), ..base() }, "chat.idempotency_key"),
             (ChatRequest { strategy: "greedy".into(), ..base() }, "chat.strategy"),
             (ChatRequest { cache: CachePolicy::On.into(), ..base() }, "chat.cache"),
         ];
@@ -242,6 +241,11 @@ mod tests {
         assert_eq!(field_of(cost), invalid("chat.limits.max_cost_nano_usd"));
         let timeout = limits(RunLimits { timeout: Some(Default::default()), ..Default::default() });
         assert_eq!(field_of(timeout), invalid("chat.limits.timeout"));
+        assert_eq!(
+            field_of(ChatRequest { idempotency_key: "k".repeat(256), ..base() }),
+            invalid("chat.idempotency_key")
+        );
+        assert_eq!(field_of(ChatRequest { idempotency_key: "\n".into(), ..base() }), invalid("chat.idempotency_key"));
         assert_eq!(field_of(ChatRequest { session_id: "s".repeat(129), ..base() }), invalid("chat.session_id"));
     }
 

@@ -24,18 +24,21 @@ use tutti_proto::{
     router::v1::ChatRequest,
     sandbox::v1::{ExecuteRequest, ToolInfo, ToolResult},
 };
-use tutti_types::{Deadline, Scope};
+use tutti_types::{Deadline, RequestId, Scope, TurnId};
 
 use super::{
     ask::Ask,
+    keyed::{Batch, Call, Ending, Held, NewCall, Owned, Progress},
     outbox::{Events, Outbox},
     rules::Rules,
+    run::Run,
     turn::Turn,
 };
 use crate::{
-    Config,
+    Config, Idempotency,
     app::Desk,
     clients::{Gateway, GatewayEvent, Ports, Sessions, ToolEvent, Tools},
+    store::{CallStore, Claimed},
 };
 
 /// The built-in rules.
@@ -88,7 +91,13 @@ impl Fake {
     pub(crate) fn desk(self) -> (Arc<Desk>, Arc<Self>) {
         let fake = Arc::new(self);
         let ports = Ports { gateway: fake.clone(), sessions: fake.clone(), tools: fake.clone() };
-        (Arc::new(Desk::new(&config(), ports)), fake)
+        (Arc::new(Desk::new(&config(), ports, Arc::new(NoStore))), fake)
+    }
+
+    /// A desk of a replica with this store.
+    pub(crate) fn desk_with(self: &Arc<Self>, store: Arc<dyn CallStore>, idempotency: Idempotency) -> Arc<Desk> {
+        let ports = Ports { gateway: self.clone(), sessions: self.clone(), tools: self.clone() };
+        Arc::new(Desk::new(&Config { idempotency, ..config() }, ports, store))
     }
 
     pub(crate) fn states(&self) -> Vec<(u32, TurnState, usize)> {
@@ -198,6 +207,45 @@ impl Tools for Fake {
     }
 }
 
+/// For turns without an idempotency key: they don't touch the store.
+#[derive(Debug)]
+struct NoStore;
+
+#[async_trait]
+impl CallStore for NoStore {
+    async fn claim(&self, _: &Scope, _: &NewCall, _: i64) -> Result<Claimed> {
+        unreachable!("no key")
+    }
+    async fn find(&self, _: &Scope, _: RequestId) -> Result<Option<Call>> {
+        unreachable!("no key")
+    }
+    async fn look(&self, _: &Scope, _: TurnId, _: bool) -> Result<Option<Call>> {
+        unreachable!("no key")
+    }
+    async fn events(&self, _: &Scope, _: TurnId, _: u64) -> Result<Vec<Batch>> {
+        unreachable!("no key")
+    }
+    async fn last(&self, _: &Scope, _: TurnId) -> Result<Option<Batch>> {
+        unreachable!("no key")
+    }
+    async fn write(&self, _: &Held, _: &Progress, _: Option<&Ending>) -> Result<bool> {
+        unreachable!("no key")
+    }
+    async fn take_over(&self, _: &Scope, _: TurnId, _: i64) -> Result<Option<(Held, Call)>> {
+        unreachable!("no key")
+    }
+    async fn cancel(&self, _: &Scope, _: RequestId) -> Result<bool> {
+        unreachable!("no key")
+    }
+    async fn owned(&self) -> Result<Vec<Owned>> {
+        unreachable!("no key")
+    }
+    async fn purge(&self, _: i64) -> Result<u64> {
+        unreachable!("no key")
+    }
+    async fn close(&self) {}
+}
+
 pub(crate) fn backend(name: &str) -> BackendStatus {
     let capabilities = ModelCapabilities { tools: true, streaming: true, ..Default::default() };
     BackendStatus {
@@ -287,5 +335,5 @@ pub(crate) fn context(seconds: u64) -> CallContext {
 pub(crate) async fn turn(desk: &Desk, chat: ChatRequest) -> (Turn, Events) {
     let (outbox, events) = Outbox::new();
     let ask = Ask::read(chat, "chat.", true).unwrap();
-    (desk.turn(&context(30), Instant::now(), ask, outbox).await.unwrap(), events)
+    (desk.turn(&context(30), Instant::now(), ask, (outbox, Run::default())).await.unwrap(), events)
 }

@@ -3,6 +3,7 @@
 pub(crate) mod ask;
 pub(crate) mod candidates;
 pub(crate) mod embedding;
+pub(crate) mod keyed;
 pub(crate) mod needs;
 pub(crate) mod outbox;
 pub(crate) mod plan;
@@ -10,6 +11,7 @@ pub(crate) mod prompt;
 pub(crate) mod room;
 pub(crate) mod route;
 pub(crate) mod rules;
+pub(crate) mod run;
 pub(crate) mod running;
 pub(crate) mod session;
 pub(crate) mod streamed;
@@ -19,7 +21,7 @@ pub(crate) mod tools;
 pub(crate) mod turn;
 
 #[cfg(test)]
-mod fakes;
+pub(crate) mod fakes;
 #[cfg(test)]
 mod recovery_tests;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::{
     ask::Ask,
     fakes::{Fake, Play, answer, calling, chat, context, done, failing, sent, used},
     outbox::Outbox,
+    run::Run,
     turn_tests::{all, delta, last_done, run},
 };
 use crate::clients::GatewayEvent;
@@ -145,7 +146,7 @@ async fn nothing_is_taken_back_where_that_is_not_understood_or_leads_nowhere() {
     ask.rewinds = false;
     let (desk, _) = Fake::playing(vec![breaking("claude", vec![delta("Hel")])]).desk();
     let (outbox, events) = Outbox::new();
-    let turn = desk.turn(&context(30), std::time::Instant::now(), ask, outbox).await.unwrap();
+    let turn = desk.turn(&context(30), std::time::Instant::now(), ask, (outbox, Run::default())).await.unwrap();
     let error = Box::pin(turn.run()).await.unwrap_err();
     assert_eq!((error.reason(), error.is_after_output()), (Reason::Truncated, true));
     assert_eq!(text(last_done(&all(&events))), "Hel");

@@ -13,6 +13,7 @@ use tutti_proto::{
 use tutti_server::Tasks;
 use tutti_types::{Deadline, Scope, TurnId};
 
+use super::run::{Lost, Run};
 use crate::clients::Sessions;
 
 /// How long closing a turn may take once its caller's time is over.
@@ -36,6 +37,8 @@ pub(crate) struct TurnLog {
     id: TurnId,
     partial: String,
     open: Option<Open>,
+    /// Set when the log is another owner's.
+    lost: Lost,
 }
 
 struct Open {
@@ -46,6 +49,8 @@ struct Open {
     turn_id: TurnId,
     /// Number of the next append.
     index: u32,
+    /// Number of the first append after the question's.
+    first: u32,
     /// Who answers.
     backend: String,
     model: String,
@@ -55,8 +60,13 @@ struct Open {
 
 impl TurnLog {
     /// A log; without a session nothing is remembered.
-    pub(crate) fn new(sessions: Arc<dyn Sessions>, tasks: Tasks, scope: &Scope, session_id: &str) -> Self {
-        let id = TurnId::generate();
+    pub(crate) fn new(
+        sessions: Arc<dyn Sessions>,
+        tasks: Tasks,
+        (scope, session_id): (&Scope, &str),
+        run: &Run,
+    ) -> Self {
+        let id = run.id;
         let open = (!session_id.is_empty()).then(|| Open {
             sessions,
             tasks,
@@ -64,11 +74,12 @@ impl TurnLog {
             session_id: session_id.to_owned(),
             turn_id: id,
             index: 0,
+            first: run.first_append(),
             backend: String::new(),
             model: String::new(),
             begun: false,
         });
-        Self { id, partial: String::new(), open }
+        Self { id, partial: String::new(), open, lost: run.lost.clone() }
     }
 
     /// What the answer in the making has said so far.
@@ -147,7 +158,7 @@ impl TurnLog {
 
     /// Closes the turn as incomplete with what was said, and waits for it unless the caller's time is over.
     pub(crate) async fn incomplete(&mut self, wait: bool) {
-        let Some(open) = self.open.take() else { return };
+        let Some(open) = self.open.take().filter(|_| !self.lost.is_set()) else { return };
         match open.closing(&self.partial) {
             Some(closing) if wait => closing.await,
             Some(closing) => open.tasks.spawn(closing),
@@ -158,7 +169,7 @@ impl TurnLog {
 
 impl Drop for TurnLog {
     fn drop(&mut self) {
-        let Some(open) = self.open.take() else { return };
+        let Some(open) = self.open.take().filter(|_| !self.lost.is_set()) else { return };
         // A runtime that is shutting down takes no tasks.
         if tokio::runtime::Handle::try_current().is_ok()
             && let Some(closing) = open.closing(&self.partial)
@@ -173,7 +184,7 @@ impl Open {
     /// written.
     fn next(&mut self, messages: Vec<Message>, state: TurnState) -> AppendMessagesRequest {
         let append = self.append(messages, state);
-        self.index += 1;
+        self.index = if self.index == 0 { self.first } else { self.index + 1 };
         append
     }
 

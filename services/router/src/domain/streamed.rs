@@ -24,6 +24,11 @@ impl Streamed {
         Self { events, task, ended: None }
     }
 
+    /// What comes next, if it is there: as [`Streamed::next`] gives it.
+    pub(crate) fn try_next(&mut self) -> Option<Option<Result<(u64, Event)>>> {
+        self.events.try_next().map(|event| Some(Ok(event)))
+    }
+
     /// The next event with its number, or why the turn failed; `None` at the end. Nothing is lost when the future is
     /// dropped.
     pub(crate) async fn next(&mut self) -> Option<Result<(u64, Event)>> {

@@ -10,7 +10,7 @@ use tutti_proto::{
 };
 use tutti_types::time;
 
-use super::route::Taken;
+use super::{route::Taken, run::Run};
 
 /// The sums of a turn.
 #[derive(Debug)]
@@ -27,7 +27,8 @@ pub(crate) struct Tally {
     pub(crate) warnings: Vec<String>,
     /// Tool rounds that were run.
     pub(crate) tool_rounds: u32,
-    /// Attempts that calls may have made which were lost on their way and sent again: nobody knows more of them.
+    /// Attempts that nobody knows more of than that they may have been made: by calls that were lost on their way and sent
+    /// again, and by runs before this one.
     pub(crate) lost: u32,
     used: Usage,
     /// The running generation's attempts with what they used, as the gateway tells them; the last one is under way.
@@ -35,17 +36,21 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn new(arrived: Instant) -> Self {
+    /// The sums of a run whose call may have been run before.
+    pub(crate) fn new(arrived: Instant, run: &Run) -> Self {
+        let known = u32::try_from(run.earlier.len()).unwrap_or(u32::MAX);
+        let mut used = Usage::default();
+        add_all(&mut used, &run.earlier);
         Self {
             arrived,
             first_output: None,
-            attempts: Vec::new(),
+            attempts: run.earlier.iter().map(cut_short).collect(),
             rounds: Vec::new(),
             tool_results: Vec::new(),
             warnings: Vec::new(),
             tool_rounds: 0,
-            lost: 0,
-            used: Usage::default(),
+            lost: run.spent.saturating_sub(known),
+            used,
             running: Vec::new(),
         }
     }
@@ -161,6 +166,17 @@ fn add_all(sum: &mut Usage, attempts: &[Attempt]) {
     attempts.iter().filter_map(|attempt| attempt.usage.as_ref()).for_each(|usage| add(sum, usage));
 }
 
+/// An attempt of a run whose router died, as far as it was told of.
+fn cut_short(attempt: &Attempt) -> Attempt {
+    let mut attempt = attempt.clone();
+    if attempt.outcome() == AttemptOutcome::Unspecified {
+        attempt.set_outcome(AttemptOutcome::Failed);
+        attempt.set_reason(Reason::ServiceUnavailable);
+        attempt.message = "the router that made it died".into();
+    }
+    attempt
+}
+
 fn add(sum: &mut Usage, more: &Usage) {
     sum.input_tokens = sum.input_tokens.saturating_add(more.input_tokens);
     sum.cache_read_tokens = sum.cache_read_tokens.saturating_add(more.cache_read_tokens);
@@ -183,7 +199,7 @@ mod tests {
             usage: Some(Usage { cost_nano_usd, ..Default::default() }),
             ..Default::default()
         };
-        let mut tally = Tally::new(Instant::now());
+        let mut tally = Tally::new(Instant::now(), &Run::default());
         tally.attempting(attempt("a", AttemptOutcome::Unspecified, 7));
         tally.attempting(attempt("a", AttemptOutcome::Failed, 3));
         tally.attempting(attempt("b", AttemptOutcome::Unspecified, 7));

@@ -1,6 +1,7 @@
 //! The tools of one turn: whose they are, and runs of those of the mesh.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use sha2::{Digest as _, Sha256};
 use tracing::{Instrument as _, Span};
 use tutti_error::{Error, Reason, Result};
 use tutti_layers::CallContext;
@@ -194,8 +195,9 @@ impl Round<'_> {
             tool_call: Some(call.clone()),
             workspace: self.ask.chat.workspace.clone(),
             attribution: self.ask.chat.attribution.clone(),
-            // Of this turn: a caller who uses a request id again wants the tools to be run again.
-            idempotency_key: format!("{}:{}:{index}", self.turn, self.number),
+            // Of this turn: a caller who uses a request id again wants the tools to be run again. With what is asked in it:
+            // when another replica takes the turn over, the same call isn't run twice, and another one is.
+            idempotency_key: format!("{}:{}:{index}:{}", self.turn, self.number, digest(call)),
             request_id: self.ask.id.to_string(),
         };
         let mut events = self.tools.execute(self.context, execute).await?;
@@ -210,6 +212,15 @@ impl Round<'_> {
         let missing = || failure(call, Reason::ToolFailed, "the sandbox went away before the tool ended".into());
         Ok(result.unwrap_or_else(missing))
     }
+}
+
+/// Tells calls apart by what they ask for.
+fn digest(call: &ToolCall) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update((call.name.len() as u64).to_be_bytes());
+    hasher.update(&call.name);
+    hasher.update(&call.arguments_json);
+    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The span of a tool's run, by the GenAI conventions; an empty one when nobody records the trace.

@@ -16,7 +16,10 @@
 mod asking;
 mod recovery;
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::StreamExt as _;
 use tutti_error::{Error, Reason, Result};
@@ -39,6 +42,7 @@ use super::{
     plan::Plan,
     prompt, room,
     route::Taken,
+    run::{Journal, Run},
     running::Place,
     session::TurnLog,
     tally::Tally,
@@ -59,6 +63,8 @@ pub(crate) struct Turn {
     log: TurnLog,
     /// Given back after the log was closed.
     place: Place,
+    /// With an idempotency key, where it is noted what is going to be paid.
+    journal: Option<Arc<dyn Journal>>,
     tally: Tally,
     /// The backend in use: an index of the plan's.
     at: usize,
@@ -91,14 +97,15 @@ impl Turn {
         ports: Ports,
         (context, arrived): (&CallContext, Instant),
         (outbox, place, tasks): (Outbox, Place, Tasks),
+        run: Run,
     ) -> Result<Self> {
         plan.decision.require()?;
         let context = match ask.bounds.timeout {
             Some(timeout) => context.no_later_than(Deadline::after(timeout)),
             None => context.clone(),
         };
-        let log = TurnLog::new(ports.sessions.clone(), tasks, &context.scope, &ask.chat.session_id);
-        let tally = Tally::new(arrived);
+        let log = TurnLog::new(ports.sessions.clone(), tasks, (&context.scope, &ask.chat.session_id), &run);
+        let tally = Tally::new(arrived, &run);
         Ok(Self {
             ask,
             plan,
@@ -106,6 +113,7 @@ impl Turn {
             context,
             outbox,
             place,
+            journal: run.journal,
             log,
             tally,
             at: 0,
@@ -158,11 +166,11 @@ impl Turn {
             let (of_mesh, of_caller): (Vec<ToolCall>, Vec<ToolCall>) =
                 calls.iter().cloned().partition(|call| self.plan.tools.runner(&call.name) == Runner::Mesh);
             if of_mesh.is_empty() {
-                return Ok(self.complete(answer, Vec::new()).await);
+                return self.complete(answer, Vec::new()).await;
             }
             let results = self.run_tools(&of_mesh).await?;
             if !of_caller.is_empty() {
-                return Ok(self.complete(answer, results).await);
+                return self.complete(answer, results).await;
             }
             let round: Vec<Message> = answer.message.into_iter().chain(results).collect();
             room::check_rounds(&[&self.tally.rounds, &round], self.taken())?;
@@ -208,6 +216,9 @@ impl Turn {
                 self.mark = self.outbox.mark();
             }
             let request = self.request(limits);
+            if let Some(journal) = &self.journal {
+                journal.generating(self.tally.sent() + 1).await?;
+            }
             let began = self.tally.arrived.elapsed();
             self.generating = true;
             let ended = self.attempt(request).await;
@@ -255,16 +266,37 @@ impl Turn {
                     self.tally.using(usage);
                     self.outbox.push(Event::Usage(self.tally.usage())).await;
                 }
-                GatewayEvent::Attempt(attempt) => self.tally.attempting(attempt),
+                GatewayEvent::Attempt(attempt) => {
+                    if let Some(journal) = &self.journal {
+                        journal.sending(&attempt);
+                    }
+                    self.tally.attempting(attempt);
+                }
                 GatewayEvent::Done(response) => done = Some(response),
             }
         }
         match done {
-            Some(response) if response.finish_reason() != FinishReason::Error => Ok(response),
+            Some(response) if response.finish_reason() != FinishReason::Error => {
+                if !self.ask.streamed {
+                    self.tell(&response).await;
+                }
+                Ok(response)
+            }
             done => {
                 let error = Error::new(Reason::Truncated, "the gateway's answer ended before its end mark");
                 Err(broken(error, done, delivered))
             }
+        }
+    }
+
+    /// Says in one piece what was not streamed: whoever reads a kept turn later may do so as a stream.
+    async fn tell(&self, response: &GenerateResponse) {
+        let Some(message) = response.message.as_ref().filter(|_| self.journal.is_some()) else { return };
+        if !message.text.is_empty() {
+            self.outbox.push(Event::Delta(message.text.clone())).await;
+        }
+        for call in &message.tool_calls {
+            self.outbox.push(Event::ToolCall(call.clone())).await;
         }
     }
 
@@ -297,7 +329,10 @@ impl Turn {
     }
 
     /// Writes the answer, with the results of mesh tools among its calls, and ends.
-    async fn complete(&mut self, answer: GenerateResponse, results: Vec<Message>) -> ChatResponse {
+    async fn complete(&mut self, answer: GenerateResponse, results: Vec<Message>) -> Result<ChatResponse> {
+        if let Some(journal) = self.journal.as_ref().filter(|_| !self.ask.chat.session_id.is_empty()) {
+            journal.check().await?;
+        }
         let mixed = !results.is_empty();
         let messages: Vec<Message> = answer.message.clone().into_iter().chain(results).collect();
         if let Err(error) = self.log.complete(&messages).await {
@@ -308,7 +343,7 @@ impl Turn {
             self.warn(vec![text.into()]).await;
         }
         let finish = if mixed { FinishReason::ToolCalls } else { answer.finish_reason() };
-        ChatResponse {
+        Ok(ChatResponse {
             message: answer.message,
             backend: answer.backend,
             model: answer.model,
@@ -316,7 +351,7 @@ impl Turn {
             cached: answer.cached,
             raw: answer.raw,
             ..self.response(finish)
-        }
+        })
     }
 
     /// Ends a turn that failed: the log is closed, and a caller who saw its beginning sees its end.

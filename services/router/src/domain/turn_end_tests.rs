@@ -13,6 +13,7 @@ use super::{
     ask::Ask,
     fakes::{Fake, Play, answer, calling, chat, context, failing, sent, turn, used},
     outbox::Outbox,
+    run::Run,
     turn_tests::{all, closed, delta, last_done, run},
 };
 use crate::{app::Desk, clients::GatewayEvent};
@@ -96,7 +97,7 @@ async fn a_process_that_ends_says_so() {
     assert_eq!(last_done(&all(&events)).finish_reason(), FinishReason::Error);
     assert_eq!(fake.states().last().unwrap().1, TurnState::Incomplete);
     let (context, ask) = (context(30), Ask::read(chat("hi"), "", false).unwrap());
-    let late = desk.turn(&context, Instant::now(), ask, Outbox::default()).await.err().unwrap();
+    let late = desk.turn(&context, Instant::now(), ask, (Outbox::default(), Run::default())).await.err().unwrap();
     assert_eq!(late.reason(), Reason::ShuttingDown);
 }
 

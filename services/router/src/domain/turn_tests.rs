@@ -11,6 +11,7 @@ use super::{
     ask::Ask,
     fakes::{Fake, Play, answer, backend, calling, chat, context, done, failing, sent, turn, used},
     outbox::{Events, Outbox},
+    run::Run,
 };
 use crate::{app::Desk, clients::GatewayEvent};
 
@@ -313,7 +314,7 @@ async fn cancelling_ends_the_turn_and_what_it_waits_for() {
     let request = ChatRequest { session_id: "s".into(), ..chat("hi") };
     let ask = Ask::read(request, "", true).unwrap();
     let (id, context, (outbox, events)) = (ask.id, context(30), Outbox::new());
-    let turn = desk.turn(&context, Instant::now(), ask, outbox).await.unwrap();
+    let turn = desk.turn(&context, Instant::now(), ask, (outbox, Run::default())).await.unwrap();
     let cancel = async {
         while !matches!(events.next().await.1, Event::Usage(_)) {}
         desk.running.cancel(&context.scope, id).unwrap();
@@ -369,7 +370,7 @@ async fn a_model_goes_to_the_backend_of_its_provider() {
         assert_eq!((asked.backend.as_str(), asked.model.as_str()), ("openai", "gpt-4o"));
     }
     let ask = Ask::read(ChatRequest { model: "gpt-5o".into(), ..chat("hi") }, "", false).unwrap();
-    let error = desk.turn(&context(30), Instant::now(), ask, Outbox::default()).await.err().unwrap();
+    let error = desk.turn(&context(30), Instant::now(), ask, (Outbox::default(), Run::default())).await.err().unwrap();
     assert_eq!(error.reason(), Reason::UnknownModel);
     assert!(error.message().contains("\"gpt-4o\""), "{error}");
     assert!(backend("claude").usable);

@@ -1,64 +1,65 @@
-//! `Chat`, `ChatStream` and `Cancel`.
+//! `Chat`, `ChatStream`, `Attach` and `Cancel`.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use tonic::Status;
 use tutti_error::Result;
 use tutti_layers::CallContext;
 use tutti_proto::router::v1::{
-    CancelRequest, ChatRequest, ChatResponse, ChatStreamResponse, chat_stream_response::Event,
+    AttachRequest, AttachResponse, CancelRequest, ChatRequest, ChatResponse, ChatStreamResponse,
 };
 use tutti_types::RequestId;
 
 use crate::{
-    app::Desk,
-    domain::{ask::Ask, streamed::Streamed},
+    app::{Desk, Events},
+    domain::ask::Ask,
 };
 
 /// A turn, collected.
 pub(crate) async fn chat(
-    desk: &Desk,
+    desk: &Arc<Desk>,
     context: &CallContext,
     arrived: Instant,
     chat: ChatRequest,
 ) -> Result<ChatResponse> {
-    desk.answer(context, arrived, Ask::read(chat, "", false)?).await
+    Ok(desk.answer(context, arrived, Ask::read(chat, "", false)?).await?.response)
 }
 
 /// A turn, streamed.
 pub(crate) async fn chat_stream(
-    desk: &Desk,
+    desk: &Arc<Desk>,
     context: &CallContext,
     arrived: Instant,
     chat: ChatRequest,
 ) -> Result<BoxStream<'static, Result<ChatStreamResponse, Status>>> {
-    let ask = Ask::read(chat, "chat.", true)?;
-    let request_id = ask.id.to_string();
-    let events = desk.stream(context, arrived, ask).await?;
-    let numbered = Numbered { request_id, events };
-    let next = |mut numbered: Numbered| async move { Some((numbered.next().await?, numbered)) };
-    Ok(stream::unfold(numbered, next).boxed())
+    let events = desk.stream(context, arrived, Ask::read(chat, "chat.", true)?).await?;
+    Ok(statuses(events, |event| event))
+}
+
+/// A turn with an idempotency key, read again.
+pub(crate) async fn attach(
+    desk: &Arc<Desk>,
+    context: &CallContext,
+    request: &AttachRequest,
+) -> Result<BoxStream<'static, Result<AttachResponse, Status>>> {
+    let reader = desk.attach(context, RequestId::parse(&request.request_id)?, request.after_seq).await?;
+    Ok(statuses(Events::Kept(Box::new(reader)), |event| AttachResponse { event: Some(event) }))
 }
 
 /// Cancels a running turn.
-pub(crate) fn cancel(desk: &Desk, context: &CallContext, request: &CancelRequest) -> Result<()> {
-    desk.running.cancel(&context.scope, RequestId::parse(&request.request_id)?)
+pub(crate) async fn cancel(desk: &Desk, context: &CallContext, request: &CancelRequest) -> Result<()> {
+    desk.cancel(&context.scope, RequestId::parse(&request.request_id)?).await
 }
 
-/// The events of a turn with their numbers, then its status.
-struct Numbered {
-    request_id: String,
-    events: Streamed,
-}
-
-impl Numbered {
-    async fn next(&mut self) -> Option<Result<ChatStreamResponse, Status>> {
-        let number = |(seq, event): (u64, Event)| ChatStreamResponse {
-            request_id: self.request_id.clone(),
-            seq,
-            event: Some(event),
-        };
-        Some(self.events.next().await?.map(number).map_err(Status::from))
-    }
+/// The events of a turn, then its status.
+fn statuses<T: Send + 'static>(
+    events: Events,
+    wrap: fn(ChatStreamResponse) -> T,
+) -> BoxStream<'static, Result<T, Status>> {
+    let next = move |mut events: Events| async move {
+        let next = events.next().await?;
+        Some((next.map(wrap).map_err(Status::from), events))
+    };
+    stream::unfold(events, next).boxed()
 }

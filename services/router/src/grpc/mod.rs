@@ -12,8 +12,9 @@ use tonic::{Request, Response, Status};
 use tutti_error::{Error, Result};
 use tutti_layers::CallContext;
 use tutti_proto::router::v1::{
-    CancelRequest, CancelResponse, ChatRequest, ChatResponse, ChatStreamRequest, ChatStreamResponse,
-    ListBackendsRequest, ListBackendsResponse, RouteRequest, RouteResponse, router_service_server::RouterService,
+    AttachRequest, AttachResponse, CancelRequest, CancelResponse, ChatRequest, ChatResponse, ChatStreamRequest,
+    ChatStreamResponse, ListBackendsRequest, ListBackendsResponse, RouteRequest, RouteResponse,
+    router_service_server::RouterService,
 };
 
 use crate::app::Desk;
@@ -30,6 +31,7 @@ impl RouterApi {
 #[tonic::async_trait]
 impl RouterService for RouterApi {
     type ChatStreamStream = BoxStream<'static, Result<ChatStreamResponse, Status>>;
+    type AttachStream = BoxStream<'static, Result<AttachResponse, Status>>;
 
     async fn chat(&self, request: Request<ChatRequest>) -> Result<Response<ChatResponse>, Status> {
         let (context, arrived) = (CallContext::of(&request), Instant::now());
@@ -46,9 +48,14 @@ impl RouterService for RouterApi {
         Ok(Response::new(chat::chat_stream(&self.0, &context, arrived, chat).await?))
     }
 
+    async fn attach(&self, request: Request<AttachRequest>) -> Result<Response<Self::AttachStream>, Status> {
+        let context = CallContext::of(&request);
+        Ok(Response::new(chat::attach(&self.0, &context, &request.into_inner()).await?))
+    }
+
     async fn cancel(&self, request: Request<CancelRequest>) -> Result<Response<CancelResponse>, Status> {
         let context = CallContext::of(&request);
-        chat::cancel(&self.0, &context, &request.into_inner())?;
+        chat::cancel(&self.0, &context, &request.into_inner()).await?;
         Ok(Response::new(CancelResponse {}))
     }
 

@@ -11,7 +11,7 @@ mod options;
 
 use std::{
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime},
 };
 
 use axum::{
@@ -28,7 +28,7 @@ use tutti_error::{Error, Reason, Result};
 use tutti_layers::{CallContext, MAX_MESSAGE_BYTES};
 use tutti_proto::llm::v1::{Attempt, AttemptOutcome};
 use tutti_server::HttpRoutes;
-use tutti_types::RequestId;
+use tutti_types::{RequestId, time};
 
 use self::chat::OneOrMany;
 use crate::app::Desk;
@@ -187,6 +187,11 @@ fn sent(attempts: &[Attempt]) -> usize {
 }
 
 /// Seconds since 1970, as OpenAI dates things.
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+fn unix_seconds() -> i64 {
+    seconds(time::unix_micros(SystemTime::now()))
+}
+
+/// [`unix_seconds`] of microseconds.
+fn seconds(micros: i64) -> i64 {
+    micros.div_euclid(1_000_000)
 }

@@ -20,7 +20,7 @@ struct List {
 struct Entry {
     id: String,
     object: &'static str,
-    created: u64,
+    created: i64,
     owned_by: String,
 }
 
@@ -62,7 +62,7 @@ fn names<'a>(
     backends: &[BackendStatus],
     models: &[Model],
     personas: impl Iterator<Item = &'a str>,
-    now: u64,
+    now: i64,
 ) -> Vec<Entry> {
     let usable: Vec<&BackendStatus> = backends.iter().filter(|b| b.usable).collect();
     let mut personas: Vec<&str> = personas.collect();
@@ -79,7 +79,7 @@ fn names<'a>(
     entries
 }
 
-fn entry(id: String, owner: &str, created: u64) -> Entry {
+fn entry(id: String, owner: &str, created: i64) -> Entry {
     Entry { id, object: "model", created, owned_by: owner.to_owned() }
 }
 

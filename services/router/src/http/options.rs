@@ -53,6 +53,11 @@ pub(super) fn apply(
             return Err(Error::invalid(field, hint.message()));
         }
     }
+    // The name that this header has elsewhere.
+    if let Some(key) = headers.get("idempotency-key") {
+        let key = key.to_str().map_err(|_| Error::invalid("idempotency-key", "must be plain text"))?;
+        key.trim().clone_into(&mut chat.idempotency_key);
+    }
     for (key, value) in headers {
         let Some(name) = key.as_str().strip_prefix(PREFIX) else { continue };
         let value = std::str::from_utf8(value.as_bytes()).map_err(|_| Error::invalid(key.as_str(), "must be UTF-8"))?;
@@ -151,6 +156,14 @@ mod tests {
             applied(&[("x-tutti-session", "of a header"), ("x-tutti-mesh-tools", "read, ls")], &metadata).unwrap();
         assert_eq!((chat.session_id.as_str(), chat.attribution.unwrap().team.as_str()), ("of a header", "red"));
         assert_eq!(chat.mesh_tools, ["read", "ls"]);
+    }
+
+    #[test]
+    fn an_idempotency_key_comes_under_either_name() {
+        let common = applied(&[("idempotency-key", "common")], &json!({"x-tutti-idempotency-key": "of metadata"}));
+        assert_eq!(common.unwrap().idempotency_key, "common");
+        let both = applied(&[("idempotency-key", "common"), ("x-tutti-idempotency-key", "own")], &json!({}));
+        assert_eq!(both.unwrap().idempotency_key, "own");
     }
 
     #[test]

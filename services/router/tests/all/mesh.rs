@@ -35,7 +35,7 @@ use tutti_proto::{
         tool_service_server::{ToolService, ToolServiceServer},
     },
 };
-use tutti_server::Services;
+use tutti_server::{Readiness, Services};
 
 type Stream<T> = BoxStream<'static, Result<T, Status>>;
 
@@ -55,6 +55,7 @@ pub(crate) struct Mesh {
     pub(crate) app: App,
     pub(crate) seen: Seen,
     channel: Channel,
+    _data: tempfile::TempDir,
 }
 
 impl Mesh {
@@ -68,9 +69,9 @@ impl Mesh {
             memory: channel(Services::default().with(SessionServiceServer::new(seen.clone()))),
             sandbox: channel(Services::default().with(ToolServiceServer::new(seen.clone()))),
         };
-        let app = App::start(config, peers).await.unwrap();
+        let app = App::start(config, folder.path(), peers, &Readiness::default()).await.unwrap();
         let channel = channel(app.services());
-        Self { app, seen, channel }
+        Self { app, seen, channel, _data: folder }
     }
 
     pub(crate) fn channel(&self) -> Channel {

@@ -61,7 +61,6 @@ async fn what_can_not_be_done_here_is_a_failed_precondition() {
     let cases = [
         (ChatRequest { backend: "gemini".into(), ..chat("hi") }, Reason::BackendNotUsable, ""),
         (ChatRequest { mesh_tools: vec!["bash".into()], ..chat("hi") }, Reason::ToolDisabled, ""),
-        (ChatRequest { idempotency_key: "k".into(), ..chat("hi") }, Reason::Unsupported, "idempotency_key"),
         (ChatRequest { strategy: "pareto".into(), ..chat("hi") }, Reason::Unsupported, "strategy"),
         (ChatRequest { cache: CachePolicy::On.into(), ..chat("hi") }, Reason::Unsupported, "cache"),
     ];

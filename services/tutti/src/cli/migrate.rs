@@ -25,6 +25,7 @@ pub(crate) struct Args {
 enum Service {
     Ledger,
     Memory,
+    Router,
     Sandbox,
 }
 
@@ -33,6 +34,7 @@ impl Service {
         match self {
             Self::Ledger => usage_ledger::store::schema(),
             Self::Memory => context_memory::schema(),
+            Self::Router => router::schema(),
             Self::Sandbox => tool_sandbox::schema(),
         }
     }

@@ -10,13 +10,13 @@ use super::{
     Style,
     state::{self, Detail, Extra},
 };
-use crate::http::{sent, unix_seconds};
+use crate::http::{seconds, sent};
 
 #[derive(Serialize)]
 struct Completion<'a> {
     id: String,
     object: &'static str,
-    created: u64,
+    created: i64,
     model: &'a str,
     choices: [Choice<'a>; 1],
     usage: Used,
@@ -142,12 +142,12 @@ pub(super) fn finish_reason(answer: &ChatResponse) -> &'static str {
 }
 
 /// A whole answer.
-pub(super) fn json(answer: &ChatResponse, style: &Style) -> Vec<u8> {
+pub(super) fn json(answer: &ChatResponse, created_at: i64, style: &Style) -> Vec<u8> {
     let usage = answer.usage.unwrap_or_default();
     let completion = Completion {
         id: format!("chatcmpl-{}", answer.request_id),
         object: "chat.completion",
-        created: unix_seconds(),
+        created: seconds(created_at),
         model: &answer.model,
         choices: [Choice {
             index: 0,
@@ -201,7 +201,7 @@ mod tests {
             usage: Some(usage),
             ..Default::default()
         };
-        serde_json::from_slice(&json(&response, &Style::default())).unwrap()
+        serde_json::from_slice(&json(&response, 0, &Style::default())).unwrap()
     }
 
     #[test]

@@ -7,16 +7,22 @@ mod request;
 mod state;
 mod stream;
 
+use std::sync::Arc;
+
 use axum::{
     body::Body,
     extract::Request,
     http::{HeaderValue, Response, header},
 };
 use tutti_error::Result;
+use tutti_types::RequestId;
 
 pub(super) use self::request::OneOrMany;
 use super::{Call, json, parse, put_backend, read_body, sent};
-use crate::{app::Desk, domain::ask::Ask};
+use crate::{
+    app::{Answer, Desk, Events},
+    domain::ask::Ask,
+};
 
 /// How an answer is to be written.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +42,7 @@ impl Style {
 }
 
 /// A turn.
-pub(super) async fn complete(desk: &Desk, call: &mut Call, request: Request) -> Result<Response<Body>> {
+pub(super) async fn complete(desk: &Arc<Desk>, call: &mut Call, request: Request) -> Result<Response<Body>> {
     let (head, body) = request.into_parts();
     let asked: request::ChatBody = parse(&read_body(body, &head.headers).await?)?;
     let backends = desk.planner.directory.backends().await?;
@@ -48,11 +54,17 @@ pub(super) async fn complete(desk: &Desk, call: &mut Call, request: Request) -> 
     let ask = Ask { rewinds: false, ..Ask::read(chat, "", style.streamed)? };
     call.id = ask.id;
     if style.streamed {
-        let events = desk.stream(&call.context, call.arrived, ask).await?;
-        return stream::response(events, style, call.id).await;
+        let mut events = desk.stream(&call.context, call.arrived, ask).await?;
+        if let Events::Kept(reader) = &mut events {
+            reader.leave_out_void().await?;
+        }
+        call.id = events.request_id();
+        return stream::response(events, style).await;
     }
-    let answer = desk.answer(&call.context, call.arrived, ask).await?;
-    let mut response = json(answer::json(&answer, &style));
+    let Answer { response: answer, created_at } = desk.answer(&call.context, call.arrived, ask).await?;
+    // That of the request that made the call.
+    call.id = RequestId::parse(&answer.request_id)?;
+    let mut response = json(answer::json(&answer, created_at, &style));
     put_backend(response.headers_mut(), &answer.backend, sent(&answer.attempts));
     Ok(response)
 }

@@ -9,8 +9,8 @@ use axum::{
 use futures::stream;
 use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
-use tutti_error::{Error, Result};
-use tutti_proto::router::v1::{ChatResponse, RouteChosen, chat_stream_response::Event};
+use tutti_error::{Error, Reason, Result};
+use tutti_proto::router::v1::{ChatResponse, ChatStreamResponse, RouteChosen, chat_stream_response::Event};
 use tutti_types::RequestId;
 
 use super::{
@@ -19,8 +19,8 @@ use super::{
     event_stream, state,
 };
 use crate::{
-    domain::streamed::Streamed,
-    http::{error, put_backend, unix_seconds},
+    app::Events,
+    http::{error, put_backend, seconds},
 };
 
 /// Connections that stay silent longer are cut by many a proxy.
@@ -31,8 +31,8 @@ const PING: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// Those of the turn before its first output.
-pub(super) async fn response(events: Streamed, style: Style, id: RequestId) -> Result<Response<Body>> {
-    let mut chunks = Chunks::new(events, style, id);
+pub(super) async fn response(events: Events, style: Style) -> Result<Response<Body>> {
+    let mut chunks = Chunks::new(events, style);
     let first = timeout_at(Instant::now() + PING, chunks.next()).await;
     let first = match first {
         Ok(Some(Ok(bytes))) => bytes,
@@ -56,10 +56,10 @@ pub(super) async fn response(events: Streamed, style: Style, id: RequestId) -> R
 
 /// The turn's events, written.
 struct Chunks {
-    events: Streamed,
+    events: Events,
     style: Style,
     id: RequestId,
-    created: u64,
+    created: i64,
     /// What every chunk begins with, up to its delta; empty before the first one.
     prefix: Vec<u8>,
     backend: String,
@@ -82,12 +82,12 @@ struct Calls<'a> {
 }
 
 impl Chunks {
-    fn new(events: Streamed, style: Style, id: RequestId) -> Self {
+    fn new(events: Events, style: Style) -> Self {
         Self {
+            id: events.request_id(),
+            created: seconds(events.created_at()),
             events,
             style,
-            id,
-            created: unix_seconds(),
             prefix: Vec::new(),
             backend: String::new(),
             model: String::new(),
@@ -116,7 +116,12 @@ impl Chunks {
     async fn next(&mut self) -> Option<Result<Bytes>> {
         while !self.over {
             match self.events.next().await {
-                Some(Ok((_, event))) => {
+                Some(Ok(ChatStreamResponse { event: Some(Event::Rewind(_)), .. })) if !self.prefix.is_empty() => {
+                    self.over = true;
+                    return Some(Err(taken_back()));
+                }
+                Some(Ok(ChatStreamResponse { event, .. })) => {
+                    let Some(event) = event else { continue };
                     let bytes = self.write(event);
                     if !bytes.is_empty() {
                         return Some(Ok(bytes.into()));
@@ -223,6 +228,12 @@ impl Chunks {
         out.extend_from_slice(b"data: [DONE]\n\n");
         self.over = true;
     }
+}
+
+/// What was sent is void, and this format can't say so.
+fn taken_back() -> Error {
+    let message = "the router that answered died; send the request again with its idempotency key";
+    Error::new(Reason::Truncated, message).after_output()
 }
 
 /// `done` of a turn that failed; its error follows.
