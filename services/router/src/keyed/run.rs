@@ -1,7 +1,7 @@
 //! The run of a call by its owner: a turn whose events are recorded, and then shown.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -55,10 +55,12 @@ impl Desk {
         let deadline = Deadline::after(self.keyed.settings.max_run);
         match self.begin_run(job, deadline).await {
             Ok((mut recorder, streamed)) => recorder.record(streamed).await,
-            Err(error) => self.keyed.over(&follow, Err(error)),
+            Err(error) => follow.finish(Err(error)),
         }
         if follow.has_ended() {
             self.keyed.forget(&follow);
+            // What could not be written is still the own in the store.
+            self.keyed.suspects.store(true, Ordering::Relaxed);
         } else {
             // Another replica has taken it over.
             follow.owned_by(Owner::Elsewhere);

@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use tutti_config::PostgresConfig;
 use tutti_proto::router::v1::{ChatStreamResponse, chat_stream_response::Event};
 use tutti_server::Readiness;
-use tutti_testkit::TestPostgres;
+use tutti_testkit::{TestPostgres, wait_for};
 use tutti_types::{RequestId, Scope, TurnId};
 
 use super::{CallStore, Claimed, PostgresStore, SqliteStore, schema};
 use crate::domain::keyed::{Batch, Call, Ending, Held, NewCall, Progress, State};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn scope(org: &str) -> Scope {
     Scope { org: org.into(), principal: "alice".into() }
@@ -140,9 +142,8 @@ async fn owners_look_after_their_own(one: &dyn CallStore, other: &dyn CallStore)
     assert!(!other.cancel(&super::contract::scope("elsewhere"), call.request_id).await.unwrap());
     assert!(other.cancel(&scope, call.request_id).await.unwrap());
     assert!(mine().await.cancelled);
-    tokio::time::sleep(Duration::from_millis(30)).await;
-    let unread = mine().await.unread;
-    assert!(unread >= Duration::from_millis(25), "{unread:?}");
+    let old = Duration::from_millis(25);
+    wait_for(PATIENCE, async || (mine().await.unread >= old).then_some(())).await;
     let before = Instant::now();
     other.look(&scope, held.id, true).await.unwrap();
     let unread = mine().await.unread;

@@ -9,6 +9,8 @@ mod door;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod keyed;
+#[cfg(test)]
 mod mesh;
 #[cfg(test)]
 mod personas;

@@ -29,12 +29,12 @@ async fn a_fresh_database_is_made_once() {
     }
     let (ok, out, err) = migrate(&url).await;
     assert!(ok, "{err}");
-    for schema in ["ledger", "memory", "sandbox"] {
+    for schema in ["ledger", "memory", "router", "sandbox"] {
         assert!(out.contains(&format!("{schema}: made (migration ")), "{out}");
     }
     let (ok, out, err) = migrate(&url).await;
     assert!(ok, "{err}");
-    assert_eq!(out.matches(": up to date (migration ").count(), 3, "{out}");
+    assert_eq!(out.matches(": up to date (migration ").count(), 4, "{out}");
 }
 
 #[tokio::test]
