@@ -8,7 +8,7 @@ use tutti_layers::CallContext;
 use tutti_proto::{
     llm::v1::{Message, Role, Tool, ToolCall, tool_choice},
     router::v1::chat_stream_response::Event,
-    sandbox::v1::{ExecuteRequest, ToolInfo, ToolResult},
+    sandbox::v1::{ExecuteRequest, ToolCategory, ToolInfo, ToolResult},
 };
 use tutti_types::TurnId;
 
@@ -77,6 +77,12 @@ impl ToolSet {
         let is_callers = self.callers.iter().any(|tool| tool.name == name);
         // Without mesh tools, a name that nobody has is the caller's to deal with.
         if is_callers || self.mesh.is_empty() { Runner::Caller } else { Runner::Mesh }
+    }
+
+    /// Whether a call that was cut off may be run again: a program may have done half of its work.
+    fn may_repeat(&self, name: &str) -> bool {
+        let tool = self.mesh.iter().find(|info| answers_to(info, name));
+        tool.is_some_and(|info| matches!(info.category(), ToolCategory::Read | ToolCategory::Write))
     }
 
     fn has(&self, name: &str) -> bool {
@@ -149,6 +155,8 @@ pub(crate) struct Round<'a> {
     pub(crate) outbox: &'a Outbox,
     /// Number of the round, from 0.
     pub(crate) number: u32,
+    /// Which run of the turn it is, from 0.
+    pub(crate) run: u32,
 }
 
 impl Round<'_> {
@@ -182,22 +190,33 @@ impl Round<'_> {
         Ok(result)
     }
 
-    /// Runs the call. When its sandbox goes away, another one is asked, once: the key tells it what became of the call.
+    /// Runs a call under the key that all runs of the turn share, so that it is run once.
     async fn execute(&self, index: usize, call: &ToolCall) -> Result<ToolResult> {
-        match self.execute_once(index, call).await {
-            Err(error) if error.reason() == Reason::ServiceUnavailable => self.execute_once(index, call).await,
+        // Of this turn: a caller who uses a request id again wants the tools to be run again. With what is asked in it:
+        // when another router takes the turn over, the same call isn't run twice, and another one is.
+        let key = format!("{}:{}:{index}:{}", self.turn, self.number, digest(call));
+        let result = self.execute_anywhere(call, &key).await?;
+        if self.run == 0 || result.reason() != Reason::Cancelled || !self.set.may_repeat(&call.name) {
+            return Ok(result);
+        }
+        // The death of the router before this one cut it off.
+        self.execute_anywhere(call, &format!("{key}:{}", self.run)).await
+    }
+
+    /// Runs the call. When its sandbox goes away, another one is asked, once: the key tells it what became of the call.
+    async fn execute_anywhere(&self, call: &ToolCall, key: &str) -> Result<ToolResult> {
+        match self.execute_once(call, key).await {
+            Err(error) if error.reason() == Reason::ServiceUnavailable => self.execute_once(call, key).await,
             ended => ended,
         }
     }
 
-    async fn execute_once(&self, index: usize, call: &ToolCall) -> Result<ToolResult> {
+    async fn execute_once(&self, call: &ToolCall, key: &str) -> Result<ToolResult> {
         let execute = ExecuteRequest {
             tool_call: Some(call.clone()),
             workspace: self.ask.chat.workspace.clone(),
             attribution: self.ask.chat.attribution.clone(),
-            // Of this turn: a caller who uses a request id again wants the tools to be run again. With what is asked in it:
-            // when another replica takes the turn over, the same call isn't run twice, and another one is.
-            idempotency_key: format!("{}:{}:{index}:{}", self.turn, self.number, digest(call)),
+            idempotency_key: key.to_owned(),
             request_id: self.ask.id.to_string(),
         };
         let mut events = self.tools.execute(self.context, execute).await?;

@@ -63,6 +63,8 @@ pub(crate) struct Turn {
     log: TurnLog,
     /// Given back after the log was closed.
     place: Place,
+    /// Which run of its call it is, from 0.
+    run: u32,
     /// With an idempotency key, where it is noted what is going to be paid.
     journal: Option<Arc<dyn Journal>>,
     tally: Tally,
@@ -113,6 +115,7 @@ impl Turn {
             context,
             outbox,
             place,
+            run: run.number,
             journal: run.journal,
             log,
             tally,
@@ -316,6 +319,7 @@ impl Turn {
             context: &self.context,
             outbox: &self.outbox,
             number: self.tally.tool_rounds,
+            run: self.run,
         };
         let results = round.run(calls).await?;
         self.tally.tool_rounds += 1;
