@@ -243,7 +243,7 @@ impl Turn {
         let (mut done, mut delivered) = (None::<GenerateResponse>, Delivered::Nothing);
         let cap = Self::cap(request.limits.as_ref());
         let context = self.context.with_attempts(cap.clone());
-        let started = self.ports.gateway.generate(&context, request, self.ask.streamed).await;
+        let started = self.ports.gateway.generate(&context, request, self.streams()).await;
         self.tally.lost += cap.spent();
         let mut events = started.map_err(|error| broken(error, None, delivered))?;
         while let Some(event) = events.next().await {
@@ -280,7 +280,7 @@ impl Turn {
         }
         match done {
             Some(response) if response.finish_reason() != FinishReason::Error => {
-                if !self.ask.streamed {
+                if delivered == Delivered::Nothing {
                     self.tell(&response).await;
                 }
                 Ok(response)
@@ -290,6 +290,13 @@ impl Turn {
                 Err(broken(error, done, delivered))
             }
         }
+    }
+
+    /// Whether the gateway streams: also what is kept of a call that is answered in one piece, because a stream tells of
+    /// each attempt before it is made.
+    fn streams(&self) -> bool {
+        let can = || self.taken().backend.capabilities.as_ref().is_some_and(|can| can.streaming);
+        self.ask.streamed || (self.journal.is_some() && can())
     }
 
     /// Says in one piece what was not streamed: whoever reads a kept turn later may do so as a stream.

@@ -228,9 +228,13 @@ impl Follow {
 
     /// What the store says of the owner, which this replica knows better when it is the owner itself.
     pub(crate) fn seen(&self, owner: Owner) {
-        if !matches!(self.known().owner, Owner::Here | Owner::Changing) {
-            self.owned_by(owner);
+        let mut known = self.known();
+        if matches!(known.owner, Owner::Here | Owner::Changing) || known.owner == owner {
+            return;
         }
+        known.owner = owner;
+        drop(known);
+        self.tell();
     }
 
     /// Sets about taking the place of an owner who died; `None` when another one of this replica does already.

@@ -168,6 +168,17 @@ async fn what_was_asked_in_one_piece_is_read_as_a_stream_too() {
 }
 
 #[tokio::test]
+async fn what_is_collected_falls_back_after_its_first_token_too() {
+    let broken = Play::Events(vec![delta("half"), Err(failing("claude", Reason::Truncated))]);
+    let (desk, _, _folder) = embedded(vec![broken, answer(&["whole"])], LONG).await;
+    let response = collected(&desk, keyed("k")).await.unwrap();
+    assert_eq!((response.message.as_ref().unwrap().text.as_str(), response.attempts.len()), ("whole", 2));
+    let (events, _) = read(begin(&desk, keyed("k")).await.unwrap()).await;
+    assert!(events.iter().any(|event| matches!(event.event, Some(Event::Rewind(_)))), "{events:?}");
+    assert_eq!(*done(&events), response);
+}
+
+#[tokio::test]
 async fn fifty_at_once_are_one_call() {
     let fake = Arc::new(Fake::playing(vec![answer(&["one ", "answer"])]));
     let config = database().await;

@@ -119,6 +119,8 @@ impl Turn {
             return Recovery::End;
         }
         match self.ask.chat.on_stream_failure() {
+            // Its caller has seen nothing, and those who read along understand.
+            _ if !self.ask.streamed => Recovery::Restart,
             StreamFailureMode::Resume if delivered == Delivered::Text && self.can_resume() => Recovery::Resume,
             StreamFailureMode::Restart | StreamFailureMode::Resume if self.ask.rewinds => Recovery::Restart,
             _ => Recovery::End,
