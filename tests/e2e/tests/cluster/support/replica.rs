@@ -54,7 +54,7 @@ impl Service {
 
     /// Whether it keeps something in Postgres.
     pub(crate) fn has_store(self) -> bool {
-        matches!(self, Self::Memory | Self::Sandbox | Self::Ledger)
+        !matches!(self, Self::Gateway)
     }
 }
 
