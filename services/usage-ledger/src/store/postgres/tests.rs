@@ -181,3 +181,22 @@ async fn it_works_behind_a_pgbouncer() {
     let names = sqlx::query_scalar::<_, String>("SELECT name FROM pg_prepared_statements");
     assert_eq!(names.persistent(false).fetch_all(&mut *connection).await.unwrap(), [""; 0]);
 }
+
+#[tokio::test]
+async fn attempts_are_found_and_changed_by_their_key_however_many_there_are() {
+    let store = PostgresStore::open(&database().await, &Readiness::default()).await.unwrap();
+    let mut transaction = store.begin().await.unwrap();
+    for record in (0..3000).map(|_| reservation()) {
+        transaction.insert(&scope(), &Record::reserve(record, "alice", 0)).await.unwrap();
+    }
+    assert_eq!(transaction.commit().await.unwrap(), Commit::Durable);
+    let mut connection = store.database.begin().await.unwrap();
+    let find = format!("EXPLAIN {FIND}");
+    let find = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(find)).bind(vec!["acme"]).bind(vec!["an id"]);
+    let found = find.fetch_all(&mut *connection).await.unwrap().join("\n");
+    let change = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(format!("EXPLAIN {}", update())));
+    let changed = change.bind(Json(Vec::<OrgRow>::new())).fetch_all(&mut *connection).await.unwrap().join("\n");
+    for plan in [found, changed] {
+        assert!(plan.contains("Index Scan using records_pkey") && !plan.contains("Seq Scan"), "{plan}");
+    }
+}
