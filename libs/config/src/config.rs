@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::dump;
 use crate::env::Env;
+use crate::loader::Loader;
 use crate::problem::Problem;
 use crate::reader::Reader;
-use crate::value::{Table, Value};
+use crate::value::{Table, Value, table_at};
 
 /// All layers merged, each value with its place. Cheap to clone.
 #[derive(Clone)]
@@ -23,6 +24,8 @@ pub(crate) struct Inner {
     pub(crate) project_dir: Option<PathBuf>,
     pub(crate) start_dir: PathBuf,
     pub(crate) env: Env,
+    /// What it was loaded with, to load it again.
+    pub(crate) loader: Loader,
     /// Problems for whoever reads on: what is wrong is reported together.
     pub(crate) found: Vec<Problem>,
     /// Problems of the credentials file, for whoever reads credentials.
@@ -70,6 +73,19 @@ impl Config {
     /// The environment the configuration was loaded with.
     pub fn env(&self) -> &Env {
         &self.inner.env
+    }
+
+    /// The files that credentials are read from, those that are not there included: credentials.toml, and every
+    /// `api_key_file` that it names.
+    pub fn credential_files(&self) -> Vec<PathBuf> {
+        let Some(dir) = self.config_dir() else { return Vec::new() };
+        let sections = table_at(&self.inner.root, &["credentials".to_owned()]);
+        let tables = sections.into_iter().flatten().filter_map(|(_, node)| node.as_table());
+        let named = tables.filter_map(|table| match &table.get("api_key_file")?.value {
+            Value::String(name) => Some(dir.join(name)),
+            _ => None,
+        });
+        std::iter::once(dir.join("credentials.toml")).chain(named).collect()
     }
 
     pub(crate) fn note_default(&self, path: Vec<String>, value: Value) {

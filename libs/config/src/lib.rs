@@ -60,6 +60,7 @@ pub use crate::reader::{Reader, Warnings};
 pub use crate::section::Section;
 pub use crate::sections::backends::{BackendConfig, BackendsConfig, DEFAULT_CONTEXT_TOKENS, Timeouts};
 pub use crate::sections::credentials::{Credential, Credentials, masked};
+pub use crate::sections::egress::EgressConfig;
 pub use crate::sections::general::{GeneralConfig, LogFormat};
 pub use crate::sections::limits::{LimitsConfig, ScopeLimits};
 pub use crate::sections::mesh::{CertificateFiles, MeshConfig, MeshTls, read_keys};

@@ -16,7 +16,7 @@ use crate::value::{Node, Origin, Source, Table, Value, merge};
 use crate::{dotenv, parse, variables};
 
 /// All sections config.toml may have.
-pub(crate) const KNOWN_SECTIONS: [&str; 20] = [
+pub(crate) const KNOWN_SECTIONS: [&str; 21] = [
     "general",
     "project",
     "orchestrator",
@@ -32,6 +32,7 @@ pub(crate) const KNOWN_SECTIONS: [&str; 20] = [
     "routing",
     "resilience",
     "redis",
+    "egress",
     "server",
     "mesh",
     "simulator",
@@ -47,7 +48,7 @@ const BUILT_IN: &str = include_str!("defaults.toml");
 
 /// Finds and merges all layers: built-in defaults < global folder < project folder <
 /// environment < flags.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Loader {
     config_dir: Option<PathBuf>,
     start_dir: Option<PathBuf>,
@@ -107,6 +108,7 @@ impl Loader {
     ///
     /// [`Reader::finish`]: crate::Reader::finish
     pub fn load(self) -> Result<Config, Problems> {
+        let again = self.clone();
         let mut layers = Layers::default();
         layers.built_in();
         let start_dir = self.start_dir.unwrap_or_else(|| PathBuf::from("."));
@@ -139,6 +141,7 @@ impl Loader {
             config_dir,
             project_dir,
             start_dir,
+            loader: again,
             env: self.env,
             found: layers.found,
             credential_problems: layers.credential_problems,

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     domain::catalogue::Catalogue,
     grpc::Grpc,
-    resilience::{Changes, Limits},
+    resilience::{Changes, Limits, rotation},
     settle::Settler,
     spool::Spool,
 };
@@ -71,9 +71,11 @@ impl App {
         let draining = CancellationToken::new();
         let limits = Limits::start(config.redis.as_ref(), &tasks)?;
         let settler = Settler::start(Arc::clone(&ledger), spool, &tasks);
-        Ok(Self {
-            gateway: Arc::new(Gateway { backends, changes, catalogue, ledger, settler, limits, tasks, draining }),
-        })
+        let gateway = Arc::new(Gateway { backends, changes, catalogue, ledger, settler, limits, tasks, draining });
+        if let Some(source) = &config.source {
+            gateway.tasks.spawn(rotation::follow(Arc::clone(&gateway), source.clone()));
+        }
+        Ok(Self { gateway })
     }
 
     /// The generated server.

@@ -89,6 +89,21 @@ impl Backends {
         Ok(Self(backends))
     }
 
+    /// Other credentials from now on. A backend that would be left without the one it needs keeps what it has; one that
+    /// could not be used at the start stays so.
+    pub(crate) fn rotate(&self, credentials: &Credentials) {
+        for backend in &self.0 {
+            let (Ok(upstream), Some(credential)) = (&backend.upstream, credentials.for_backend(&backend.config)) else {
+                continue;
+            };
+            if credential.api_keys.is_empty() && upstream.keys().count() > 0 {
+                tracing::warn!(backend = backend.config.name, "its credential is gone from the files; it stays in use");
+                continue;
+            }
+            upstream.keys().replace(&credential.name, &credential.api_keys);
+        }
+    }
+
     /// All, in order.
     pub(crate) fn all(&self) -> &[Arc<Backend>] {
         &self.0
@@ -123,13 +138,12 @@ impl Backend {
         let kind = config.provider;
         let upstream = match way(config, credential, base_url, is_loopback) {
             Err(why) => Err(why),
-            Ok((format, base_url)) => {
-                let client = clients.with_connect_timeout(config.timeouts.connect)?;
+            Ok((format, base_url)) => clients.client(config.timeouts.connect, &config.egress)?.map(|client| {
                 let upstream = Upstream::new(client, base_url, adapter(format), keys(config, credential, changes));
                 let (organization, project) =
                     credential.map(|c| (c.organization_id.clone(), c.project_id.clone())).unwrap_or_default();
-                Ok(upstream.billed_to(organization, project))
-            }
+                upstream.billed_to(organization, project)
+            }),
         };
         let unnamed_local = kind == ProviderKind::OpenAiCompatible && config.preset.is_none() && is_loopback;
         Ok(Self {

@@ -15,6 +15,8 @@ pub struct Config {
     pub models: ModelRows,
     /// `[redis]`: where replicas share rate limits.
     pub redis: Option<RedisConfig>,
+    /// What all this was read from: its credentials are followed. `None` where nothing is.
+    pub source: Option<tutti_config::Config>,
 }
 
 impl Config {
@@ -25,6 +27,7 @@ impl Config {
             credentials: Credentials::read(reader),
             models: read_models(reader),
             redis: RedisConfig::read(reader),
+            source: Some(reader.config().clone()),
         }
     }
 }

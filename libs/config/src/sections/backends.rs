@@ -8,6 +8,7 @@ use crate::problem::{nearest, suggestion};
 use crate::reader::Reader;
 use crate::section::Section;
 use crate::sections::credentials::Credential;
+use crate::sections::egress::EgressConfig;
 use crate::sections::provider::{self, Preset, ProviderKind};
 use crate::sections::resilience::ResilienceConfig;
 use crate::value::{Source, Value, node_at};
@@ -48,11 +49,16 @@ pub struct BackendConfig {
     pub temperature: Option<f64>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// The way to it.
+    pub egress: EgressConfig,
     /// What happens when it fails.
     pub resilience: ResilienceConfig,
     /// The version of the provider's API, where it has several.
     pub api_version: Option<String>,
 }
+
+/// What holds for a backend that doesn't say otherwise.
+type Shared<'a> = (&'a ResilienceConfig, &'a EgressConfig);
 
 /// How long to wait for a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,12 +88,12 @@ impl BackendsConfig {
     /// Reads all backends, and `[resilience]`, which holds for those that don't say otherwise; those with
     /// `enabled = false` are checked but left out.
     pub fn read(reader: &Reader) -> Self {
-        let resilience = ResilienceConfig::read(reader);
+        let shared = (&ResilienceConfig::read(reader), &EgressConfig::shared(reader));
         let section = reader.section("backends");
         let mut backends = IndexMap::new();
         for name in section.entries() {
             let table = section.subsection(&name);
-            if let Some(backend) = BackendConfig::read(reader, &table, &resilience) {
+            if let Some(backend) = BackendConfig::read(reader, &table, shared) {
                 backends.insert(name, backend);
             }
         }
@@ -149,6 +155,7 @@ impl BackendConfig {
             max_output_tokens: 4_096,
             temperature: None,
             timeouts: Timeouts::default(),
+            egress: EgressConfig::default(),
             resilience: ResilienceConfig::default(),
             api_version: None,
         }
@@ -169,7 +176,7 @@ impl BackendConfig {
     }
 
     /// `None` if disabled or so wrong that nothing can be made of it.
-    fn read(reader: &Reader, table: &Section<'_>, resilience: &ResilienceConfig) -> Option<Self> {
+    fn read(reader: &Reader, table: &Section<'_>, (resilience, egress): Shared<'_>) -> Option<Self> {
         let enabled = table.bool("enabled", true);
         let provider_id = table.required_string("provider");
         let provider = read_provider(table, &provider_id, enabled);
@@ -201,6 +208,7 @@ impl BackendConfig {
             max_output_tokens: table.integer("max_output_tokens", 4_096, 1..=u32::MAX),
             temperature: table.opt_float("temperature", 0.0..=2.0),
             timeouts: Timeouts::read(&table.subsection("timeouts")),
+            egress: EgressConfig::read(table, egress),
             resilience: resilience.of_backend(table),
             api_version: table.opt_string("api_version"),
         };

@@ -5,7 +5,8 @@ use std::fmt;
 use indexmap::IndexMap;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::problem::suggestion;
+use crate::config::Config;
+use crate::problem::{Problems, suggestion};
 use crate::reader::Reader;
 use crate::section::Section;
 use crate::sections::backends::{BackendConfig, read_base_url, warn_of_redirection};
@@ -65,6 +66,17 @@ impl Credentials {
         }
         section.finish();
         Self { sections }
+    }
+
+    /// Reads them anew, as they would be at a start now.
+    ///
+    /// # Errors
+    /// Everything that would keep a process from starting with them; never a value.
+    pub fn read_again(config: &Config) -> Result<Self, Problems> {
+        let reader = config.inner.loader.clone().load()?.reader();
+        let credentials = Self::read(&reader);
+        reader.finish()?;
+        Ok(credentials)
     }
 
     /// The credential of this section.

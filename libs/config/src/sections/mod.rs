@@ -2,6 +2,7 @@
 
 pub(crate) mod backends;
 pub(crate) mod credentials;
+pub(crate) mod egress;
 pub(crate) mod general;
 pub(crate) mod limits;
 pub(crate) mod mesh;

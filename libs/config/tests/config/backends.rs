@@ -187,3 +187,21 @@ fn resilience_holds_for_all_backends_and_each_may_differ() {
         ]
     );
 }
+
+#[test]
+fn egress_holds_for_all_backends_and_each_may_differ() {
+    let home = Home::new().global(
+        "[egress]\nproxy = \"http://proxy:3128\"\nca_file = \"ca.pem\"\n\
+         [backends.claude]\nproxy = \"\"\n[backends.openai]\nca_file = \"/own.pem\"\n",
+    );
+    let all = home.all().unwrap();
+    let of = |name| &all.backends.get(name).unwrap().egress;
+    assert_eq!((of("gemini").proxy.as_deref(), of("claude").proxy.as_deref()), (Some("http://proxy:3128"), None));
+    assert!(of("gemini").ca_file.as_ref().unwrap().ends_with("global/ca.pem"));
+    assert_eq!(of("openai").ca_file.as_deref(), Some(std::path::Path::new("/own.pem")));
+    let wrong = Home::new().global("[egress]\nproxy = \"http://me:secret@proxy\"\n");
+    assert_eq!(
+        wrong.all_problems(),
+        ["global/config.toml:2: egress.proxy: a proxy that wants a password is not supported"]
+    );
+}

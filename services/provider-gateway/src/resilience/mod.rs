@@ -4,6 +4,7 @@
 mod changes;
 mod keys;
 mod limits;
+pub(crate) mod rotation;
 
 pub(crate) use changes::Changes;
 pub(crate) use keys::{Key, KeyState, Keys, Pass};

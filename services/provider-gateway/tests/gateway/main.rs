@@ -5,6 +5,8 @@
 mod backends;
 mod breaker;
 mod cancel;
+mod credentials;
+mod egress;
 mod faults;
 mod generate;
 mod limits;

@@ -9,6 +9,7 @@ mod door;
 mod failure;
 mod first_light;
 mod refusals;
+mod secrets;
 mod stopping;
 mod support;
 mod telemetry;
