@@ -90,8 +90,9 @@ impl Backends {
     }
 
     /// Other credentials from now on. A backend that would be left without the one it needs keeps what it has; one that
-    /// could not be used at the start stays so.
-    pub(crate) fn rotate(&self, credentials: &Credentials) {
+    /// could not be used at the start stays so. True when any is another one.
+    pub(crate) fn rotate(&self, credentials: &Credentials) -> bool {
+        let mut changed = false;
         for backend in &self.0 {
             let (Ok(upstream), Some(credential)) = (&backend.upstream, credentials.for_backend(&backend.config)) else {
                 continue;
@@ -100,8 +101,9 @@ impl Backends {
                 tracing::warn!(backend = backend.config.name, "its credential is gone from the files; it stays in use");
                 continue;
             }
-            upstream.keys().replace(&credential.name, &credential.api_keys);
+            changed |= upstream.keys().replace(&credential.name, &credential.api_keys);
         }
+        changed
     }
 
     /// All, in order.

@@ -179,17 +179,22 @@ fn credentials_are_read_again_as_at_a_start() {
     let home = Home::new().credentials("[openai]\napi_key = \"sk-old-0123456789\"\n[gemini]\napi_key_file = \"key\"\n");
     let home = home.file("global/key", "mounted-1");
     let config = home.load();
-    let first = |credentials: &Credentials, name: &str| {
-        credentials.get(name).unwrap().api_keys[0].expose_secret().to_owned()
-    };
+    let first =
+        |credentials: &Credentials, name: &str| credentials.get(name).unwrap().api_keys[0].expose_secret().to_owned();
     let files: Vec<String> =
         config.credential_files().iter().map(|path| home.strip(&path.display().to_string())).collect();
     assert_eq!(files, ["global/credentials.toml", "global/key"]);
     let home = home.credentials("[openai]\napi_key = \"sk-new-0123456789\"\n[gemini]\napi_key_file = \"key\"\n");
     let home = home.file("global/key", "mounted-2");
     let again = Credentials::read_again(&config).unwrap();
-    assert_eq!((first(&again, "openai").as_str(), first(&again, "gemini").as_str()), ("sk-new-0123456789", "mounted-2"));
+    assert_eq!(
+        (first(&again, "openai").as_str(), first(&again, "gemini").as_str()),
+        ("sk-new-0123456789", "mounted-2")
+    );
     let home = home.credentials("[openai]\napi_key = 7\n");
     let problems = Credentials::read_again(&config).unwrap_err();
-    assert_eq!(home.lines(&problems), ["global/credentials.toml:2: openai.api_key: expected a string, found an integer"]);
+    assert_eq!(
+        home.lines(&problems),
+        ["global/credentials.toml:2: openai.api_key: expected a string, found an integer"]
+    );
 }

@@ -195,17 +195,24 @@ impl Keys {
         keys
     }
 
-    /// Other secrets from now on. Those that were there before keep their state; calls that run end with theirs.
-    pub(crate) fn replace(&self, section: &str, secrets: &[SecretString]) {
+    /// Other secrets from now on. Those that were there before keep their state; calls that run end with theirs. True when
+    /// they are others than before.
+    pub(crate) fn replace(&self, section: &str, secrets: &[SecretString]) -> bool {
         let before = self.all.load_full();
         let same = |secret: Option<&str>| before.iter().find(|key| key.secret() == secret).cloned();
         let made = |secret: Option<&SecretString>| {
             let known = same(secret.map(|secret| secret.expose_secret()));
             known.unwrap_or_else(|| Arc::new(self.key(section, secret)))
         };
-        let all = if secrets.is_empty() { vec![made(None)] } else { secrets.iter().map(Some).map(made).collect() };
-        self.all.store(Arc::new(all));
-        self.shared.changes.tell();
+        let all: Vec<Arc<Key>> =
+            if secrets.is_empty() { vec![made(None)] } else { secrets.iter().map(Some).map(made).collect() };
+        let changed =
+            all.len() != before.len() || all.iter().zip(before.iter()).any(|(new, old)| !Arc::ptr_eq(new, old));
+        if changed {
+            self.all.store(Arc::new(all));
+            self.shared.changes.tell();
+        }
+        changed
     }
 
     fn key(&self, section: &str, secret: Option<&SecretString>) -> Key {

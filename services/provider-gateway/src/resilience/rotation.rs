@@ -21,8 +21,8 @@ type Stamps = Vec<(PathBuf, Option<(SystemTime, u64)>)>;
 pub(crate) async fn follow(gateway: Arc<Gateway>, source: Config) {
     let stopping = gateway.tasks.stopping().clone();
     let looking = async {
-        // The first look reads nothing: what was read at the start is in force.
-        let mut seen = look(&source).await;
+        // The first look reads them again: they may have changed since the start read them.
+        let mut seen = None;
         loop {
             tokio::time::sleep(EVERY).await;
             let now = look(&source).await;
@@ -47,8 +47,9 @@ async fn look(source: &Config) -> Option<Stamps> {
 async fn read_again(backends: &Backends, source: Config) {
     match tokio::task::spawn_blocking(move || Credentials::read_again(&source)).await {
         Ok(Ok(credentials)) => {
-            tracing::info!("the credentials changed and were read again");
-            backends.rotate(&credentials);
+            if backends.rotate(&credentials) {
+                tracing::info!("the credentials changed and were read again");
+            }
         }
         // Problems never show a value.
         Ok(Err(problems)) => tracing::warn!(%problems, "the credentials changed and can't be used; the old ones stay"),

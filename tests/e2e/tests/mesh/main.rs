@@ -9,7 +9,6 @@ mod door;
 mod failure;
 mod first_light;
 mod refusals;
-mod secrets;
 mod stopping;
 mod support;
 mod telemetry;

@@ -169,7 +169,7 @@ async fn log_lines_of_a_call_have_its_trace_and_request() {
 }
 
 /// A whole HTTP answer.
-pub(crate) async fn get(address: &str, path: &str) -> String {
+async fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
