@@ -51,7 +51,6 @@ pub struct Peers {
 pub struct App {
     desk: Arc<Desk>,
     config: Config,
-    readiness: Readiness,
 }
 
 impl fmt::Debug for App {
@@ -61,8 +60,8 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    /// Puts a router together and opens its store. Peers are called when they are needed, not here: the order of starting
-    /// doesn't matter.
+    /// Puts a router together and opens its store, waiting for it if it is away. Peers are called when they are needed, not
+    /// here: the order of starting doesn't matter.
     ///
     /// # Errors
     /// STORE_UNAVAILABLE.
@@ -81,10 +80,11 @@ impl App {
         let desk = Arc::new(Desk::new(&config, ports, store));
         desk.planner.directory.follow(&desk.tasks);
         desk.look_after_calls();
-        Ok(Self { desk, config, readiness: readiness.clone() })
+        Ok(Self { desk, config })
     }
 
-    /// The router's gRPC services, and the OpenAI-compatible door.
+    /// The router's gRPC services, and the OpenAI-compatible door. They stay ready when the store goes away later: only
+    /// calls with an idempotency key need it.
     pub fn services(&self) -> Services {
         let router = RouterServiceServer::new(RouterApi::new(self.desk.clone()))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
@@ -92,8 +92,7 @@ impl App {
         let personas = PersonaServiceServer::new(PersonaApi::new(&self.config))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let services = Services::default().with(router).with(personas).with_http(http::routes(self.desk.clone()));
-        services.ready_when(&self.readiness)
+        Services::default().with(router).with(personas).with_http(http::routes(self.desk.clone()))
     }
 
     /// Ends the router: turns that still run are cancelled and marked in their sessions, at most for `grace`.

@@ -4,7 +4,7 @@ use tutti_testkit::TestPostgres;
 
 use crate::support::{LEDGER, PATIENCE, Service, migrate, on_postgres};
 
-const SERVICES: [&str; 3] = ["usage-ledger", "context-memory", "tool-sandbox"];
+const SERVICES: [&str; 4] = ["usage-ledger", "context-memory", "tool-sandbox", "router"];
 
 /// The name of the database in an address.
 fn name(url: &str) -> &str {
@@ -60,7 +60,7 @@ async fn nobody_works_on_tables_that_are_newer() {
     let postgres = TestPostgres::shared();
     let url = postgres.database();
     assert!(migrate(&url).await.0);
-    for (program, schema) in SERVICES.into_iter().zip(["ledger", "memory", "sandbox"]) {
+    for (program, schema) in SERVICES.into_iter().zip(["ledger", "memory", "sandbox", "router"]) {
         let newer = format!(
             "INSERT INTO {schema}._sqlx_migrations (version, description, success, checksum, execution_time)
              VALUES (9999, 'from the future', true, '', 0)"

@@ -20,6 +20,13 @@ use tutti_testkit::{Process, ProcessBuilder, free_port};
 /// Longer than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A mesh whose services aren't there, for those that need their addresses.
+const NOBODY: &str = r#"[mesh]
+gateway = "http://127.0.0.1:1"
+memory = "http://127.0.0.1:1"
+sandbox = "http://127.0.0.1:1"
+"#;
+
 pub(crate) const LEDGER: &str = "tutti.ledger.v1.LedgerService";
 pub(crate) const ROUTER: &str = "tutti.router.v1.RouterService";
 
@@ -28,7 +35,7 @@ pub(crate) fn on_postgres(program: &str, url: &str) -> ProcessBuilder {
     let mut words = program.split(' ');
     let builder = Process::binary(words.next().unwrap_or_default());
     let scratch = builder.scratch();
-    scratch.write_config("config.toml", &format!("[storage]\nkind = \"postgres\"\nurl = \"{url}\"\n"));
+    scratch.write_config("config.toml", &format!("[storage]\nkind = \"postgres\"\nurl = \"{url}\"\n{NOBODY}"));
     let (config, data) = (scratch.config_dir(), scratch.data_dir());
     let builder = builder.args(words).arg("--config-dir").arg(config);
     if program.ends_with("migrate") { builder } else { builder.arg("--data-dir").arg(data) }
@@ -81,8 +88,17 @@ impl Service {
 
     /// What a turn of this session, or of none, says.
     pub(crate) async fn chat(&self, session: &str) -> Result<String, (Code, Option<Reason>)> {
+        self.turn(ChatRequest { session_id: session.into(), ..Default::default() }).await
+    }
+
+    /// What a turn with this idempotency key says.
+    pub(crate) async fn keyed(&self, key: &str) -> Result<String, (Code, Option<Reason>)> {
+        self.turn(ChatRequest { idempotency_key: key.into(), ..Default::default() }).await
+    }
+
+    async fn turn(&self, chat: ChatRequest) -> Result<String, (Code, Option<Reason>)> {
         let message = Message { role: Role::User.into(), text: "hello".into(), ..Default::default() };
-        let chat = ChatRequest { messages: vec![message], session_id: session.into(), ..Default::default() };
+        let chat = ChatRequest { messages: vec![message], ..chat };
         let answer = RouterServiceClient::new(self.channel.clone()).chat(patient(chat)).await;
         let text = |answer: Response<ChatResponse>| answer.into_inner().message.unwrap_or_default().text;
         answer.map(text).map_err(|status| (status.code(), reason_of(&status)))

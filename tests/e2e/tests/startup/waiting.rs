@@ -89,7 +89,7 @@ async fn what_needs_no_store_is_served_without_it() {
     assert_eq!(mesh.chat("").await, Ok("Echo: hello".into()));
     postgres.stop();
     unready(&mesh, LEDGER, "ledger store: ").await;
-    // The router has no store, and goes on with what it has; what must be paid for is refused.
+    // The router goes on with what it has; what must be paid for is refused.
     assert_eq!(mesh.health(ROUTER).await.unwrap(), Serving);
     assert_eq!(mesh.backends().await.unwrap(), ["simulator"]);
     for session in ["", "s"] {
@@ -101,6 +101,27 @@ async fn what_needs_no_store_is_served_without_it() {
         assert_eq!(mesh.chat(session).await, Ok("Echo: hello".into()));
     }
     assert!(mesh.process.terminate(PATIENCE).await.success());
+}
+
+/// Its store is for calls with an idempotency key.
+#[tokio::test]
+async fn the_router_goes_on_without_its_store() {
+    let postgres = TestPostgres::start();
+    let url = postgres.database();
+    assert!(migrate(&url).await.0);
+    let mut router = Service::start("router", &url).await;
+    ready(&router, ROUTER).await;
+    let alone = router.chat("").await;
+    assert_eq!(alone, Err((Code::Unavailable, Some(Reason::ServiceUnavailable))));
+    postgres.stop();
+    router.process.wait_for_stderr(PATIENCE, |line| line.contains("router store").then_some(())).await;
+    assert_eq!(router.keyed("k").await.map(drop), AWAY);
+    assert_eq!(router.chat("").await, alone);
+    ready(&router, ROUTER).await;
+    postgres.start_again();
+    router.process.wait_for_stderr(PATIENCE, |line| line.contains("can be reached again").then_some(())).await;
+    assert_eq!(router.keyed("k").await, alone);
+    assert!(router.process.terminate(PATIENCE).await.success());
 }
 
 #[tokio::test]
@@ -120,6 +141,7 @@ async fn a_signal_ends_the_wait() {
         ("usage-ledger", &whole[6..]),
         ("context-memory", &whole[3..4]),
         ("tool-sandbox", &whole[4..6]),
+        ("router", &whole[..2]),
     ];
     for (program, names) in programs {
         let mut service = Service::start(program, nobody).await;

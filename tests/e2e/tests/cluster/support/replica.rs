@@ -52,9 +52,9 @@ impl Service {
         }
     }
 
-    /// Whether it keeps something in Postgres.
-    pub(crate) fn has_store(self) -> bool {
-        !matches!(self, Self::Gateway)
+    /// Whether it is not ready without Postgres. The router is: only calls with an idempotency key need it.
+    pub(crate) fn needs_store(self) -> bool {
+        matches!(self, Self::Memory | Self::Sandbox | Self::Ledger)
     }
 }
 
