@@ -169,6 +169,15 @@ class CommandLineTools(Mesh):
     def test_grpcurl_with_reflection_v1alpha(self) -> None:
         self.check_tool_call(self.grpcurl)
 
+    def test_grpcurl_shows_why_a_call_failed(self) -> None:
+        tool = str(pathlib.Path(sys.executable).with_name("grpcurl"))
+        chat = json.dumps({"messages": [{"role": "ROLE_USER", "text": "hello"}], "backend": "nobody"})
+        result = subprocess.run([tool, "-plaintext", "-d", chat, TARGET, "tutti.router.v1.RouterService/Chat"],
+                                capture_output=True, text=True, timeout=60)
+        self.assertNotEqual(result.returncode, 0)
+        self.assertRegex(result.stderr, r'google\.rpc\.ErrorInfo')
+        self.assertRegex(result.stderr, r'"reason": *"UNKNOWN_BACKEND"')
+
     def test_buf_curl_with_reflection(self) -> None:
         self.check_tool_call(self.buf_curl)
 
