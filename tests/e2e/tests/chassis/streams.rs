@@ -13,6 +13,7 @@ use tutti_testkit::wait_for;
 
 use crate::support::{PATIENCE, Running, generate, pieces};
 
+const GATEWAY: &str = "tutti.gateway.v1.GatewayService";
 /// 16 KiB each: more than the stream's window and what is sent ahead.
 const PIECES: u32 = 60;
 
@@ -81,7 +82,7 @@ async fn too_many_calls_are_refused_and_health_is_not() {
 /// What the health of the service says.
 async fn health(server: &Running) -> ServingStatus {
     let mut client = HealthClient::new(Channel::connect(&server.url()).unwrap());
-    let request = HealthCheckRequest { service: "tutti.gateway.v1.GatewayService".into() };
+    let request = HealthCheckRequest { service: GATEWAY.into() };
     client.check(request).await.unwrap().into_inner().status()
 }
 
@@ -106,7 +107,15 @@ async fn the_end_is_not_ready_then_no_new_connections_then_the_streams_end() {
     let client = server.client();
     let mut stream = client.clone().generate_stream(pieces(2)).await.unwrap().into_inner();
     assert!(stream.message().await.unwrap().is_some());
+    // Told over a connection that is open already.
+    let mut watcher = HealthClient::new(Channel::connect(&server.url()).unwrap());
+    let mut statuses = watcher.watch(HealthCheckRequest { service: GATEWAY.into() }).await.unwrap().into_inner();
+    assert_eq!(statuses.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     server.shutdown.cancel();
+    let told = tokio::time::timeout(PATIENCE, statuses.message()).await.unwrap();
+    assert_eq!(told.unwrap().unwrap().status(), ServingStatus::NotServing);
+    // It would be a running call.
+    drop(statuses);
     wait_for(PATIENCE, async || tokio::net::TcpStream::connect(server.address).await.is_err()).await;
     server.fake.gate.add_permits(1);
     assert!(stream.message().await.unwrap().is_some() && stream.message().await.unwrap().is_none());

@@ -117,6 +117,30 @@ async fn spans_that_wait_are_sent_before_the_process_ends() {
 }
 
 #[tokio::test]
+async fn what_is_not_sampled_is_not_sent_and_has_its_ids_in_the_log() {
+    let sink = Sink::start().await;
+    let log = "[general]\nlog_level = \"debug\"\nlog_format = \"json\"\n";
+    let config = format!("{log}[telemetry]\notlp_endpoint = \"{}\"\nsample_ratio = 0.0\n", sink.endpoint());
+    let mut mesh = Mesh::start_with(&config).await;
+    let request_id = mesh.chat(ask("claude", "hello")).await.unwrap().request_id;
+    let mut traces = Vec::new();
+    for service in ["router", "gateway", "ledger"] {
+        let of_call = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            let is_of = line["method"].as_str()?.starts_with(&format!("/tutti.{service}."))
+                && line["request_id"] == request_id.as_str();
+            is_of.then(|| line["trace_id"].as_str().unwrap_or_default().to_owned())
+        };
+        traces.push(mesh.process.wait_for_stderr(PATIENCE, of_call).await);
+    }
+    assert!(traces[0].len() == 32 && traces.iter().all(|trace| *trace == traces[0]), "{traces:?}");
+    // What waits is sent before the end.
+    assert!(mesh.process.terminate(PATIENCE).await.success());
+    let names: Vec<String> = sink.all().into_iter().map(|span| span.name).collect();
+    assert!(names.is_empty(), "{names:?}");
+}
+
+#[tokio::test]
 async fn the_admin_port_has_metrics_and_probes() {
     let sim = Simulator::start(SimConfig::new()).await.unwrap();
     let builder = tutti_up().args(["--admin-listen", "127.0.0.1:0"]);
