@@ -131,7 +131,7 @@ impl Secret {
         }
     }
 
-    /// Reads the file again if it has changed. Whether it has.
+    /// Reads the file again if it has changed. Whether its keys have.
     fn look(&self) -> bool {
         let Some(file) = &self.file else { return false };
         let (current, stamp) = (self.keys.load(), stamp(&file.path));
@@ -139,24 +139,31 @@ impl Secret {
             return false;
         }
         let keyed = match read_keys(&file.path) {
-            Ok(keys) => {
-                tracing::info!(keys = keys.len(), "the mesh secret was read again");
-                keyed(keys.iter().map(|key| key.expose_secret()))
-            }
+            Ok(keys) => keyed(keys.iter().map(|key| key.expose_secret())),
             Err(error) => {
                 tracing::warn!("the file of the mesh secret changed and can't be used, the old one stays: {error}");
                 current.keyed.clone()
             }
         };
+        let has_changed = !are_same(&keyed, &current.keyed);
+        if has_changed {
+            tracing::info!(keys = keyed.len(), "the mesh secret was read again");
+        }
         // Also after a failure: each change is tried and told once.
         self.keys.store(Arc::new(Keys { keyed, stamp }));
-        true
+        has_changed
     }
 }
 
 fn keyed<'a>(keys: impl IntoIterator<Item = &'a str>) -> Vec<Hmac<Sha256>> {
     let keyed = |key: &str| Hmac::new_from_slice(key.as_bytes()).ok();
     keys.into_iter().filter(|key| !key.is_empty()).filter_map(keyed).collect()
+}
+
+/// Whether they sign alike, in the same order.
+fn are_same(ours: &[Hmac<Sha256>], others: &[Hmac<Sha256>]) -> bool {
+    ours.len() == others.len()
+        && ours.iter().zip(others).all(|(one, other)| one.clone().finalize() == other.clone().finalize())
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -249,17 +256,37 @@ mod tests {
         assert!(MeshSecret::new([]).is_none() && MeshSecret::new([""]).is_none());
     }
 
+    const OLD: &str = "0123456789abcdef-old";
+    const NEW: &str = "0123456789abcdef-new";
+
+    /// The secret of a file.
+    fn of(path: &Path) -> MeshSecret {
+        let mut mesh = MeshConfig::default();
+        mesh.secret = read_keys(path).unwrap();
+        mesh.secret_file = Some(path.to_owned());
+        MeshSecret::of(&mesh).unwrap()
+    }
+
     #[test]
-    fn a_file_is_read_again_when_it_changes() {
-        const OLD: &str = "0123456789abcdef-old";
-        const NEW: &str = "0123456789abcdef-new";
+    fn only_other_keys_are_a_change() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mesh.key");
         fs::write(&path, OLD).unwrap();
-        let mut mesh = MeshConfig::default();
-        mesh.secret = read_keys(&path).unwrap();
-        mesh.secret_file = Some(path.clone());
-        let ours = MeshSecret::of(&mesh).unwrap();
+        let ours = of(&path);
+        assert!(!ours.0.look(), "it is what the configuration had");
+        for (text, has_changed) in [(format!("{OLD}\n\n"), false), (format!("{NEW}\n{OLD}"), true), (OLD.into(), true)]
+        {
+            fs::write(&path, &text).unwrap();
+            assert_eq!((ours.0.look(), ours.0.look()), (has_changed, false), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_again_when_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mesh.key");
+        fs::write(&path, OLD).unwrap();
+        let ours = of(&path);
         assert_eq!(ours.verify_at(PATH, &signed(&secret(&[NEW])), 1_000), Proof::Wrong);
         // In the same second: a call that would be refused is looked at with the new keys.
         fs::write(&path, format!("{NEW}\n{OLD}\n")).unwrap();
