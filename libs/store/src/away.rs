@@ -1,9 +1,12 @@
 //! Whether the database is there: waited for at the start, looked at from then on.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
 use tutti_error::{Error, Reason, Result};
 use tutti_telemetry::Readiness;
 
@@ -27,11 +30,13 @@ pub(crate) struct Look {
     /// What `readiness` calls the database.
     name: String,
     readiness: Readiness,
+    /// Why it is away, if it is.
+    away: watch::Sender<Option<String>>,
 }
 
 impl Look {
     pub(crate) fn new(options: PgConnectOptions, name: String, readiness: Readiness) -> Self {
-        Self { options, connection: None, name, readiness }
+        Self { options, connection: None, name, readiness, away: watch::Sender::default() }
     }
 
     /// Connects as soon as the database lets us in.
@@ -67,12 +72,14 @@ impl Look {
             tokio::time::sleep(pause).await;
             match self.is_there().await {
                 Ok(()) => {
+                    self.away.send_if_modified(|away| away.take().is_some());
                     self.readiness.restored(&self.name);
                     pause = EVERY;
                 }
                 Err(why) => {
                     // Soon again at first, since a restart takes less than a second.
-                    pause = if self.readiness.is_ready() { PAUSES.0 } else { longest.min(pause * 2) };
+                    pause = if self.away.borrow().is_none() { PAUSES.0 } else { longest.min(pause * 2) };
+                    self.away.send_replace(Some(why.clone()));
                     self.readiness.lost(&self.name, why);
                 }
             }
@@ -145,15 +152,28 @@ fn is_full(error: &sqlx::Error) -> bool {
 /// Looks at the database until it is ended or dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
+    away: watch::Receiver<Option<String>>,
     end: AbortHandle,
     _task: JoinSet<()>,
 }
 
 impl Watch {
     pub(crate) fn start(look: Look) -> Self {
+        let away = look.away.subscribe();
         let mut task = JoinSet::new();
         let end = task.spawn(look.keep_looking());
-        Self { end, _task: task }
+        Self { away, end, _task: task }
+    }
+
+    /// Ends as soon as the database is known to be away, at once if it is: with why.
+    pub(crate) async fn until_away(&self) -> sqlx::Error {
+        let mut away = self.away.clone();
+        let why = away.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+        let Some(why) = why else {
+            // Nobody looks any more.
+            return std::future::pending().await;
+        };
+        sqlx::Error::Io(io::Error::new(io::ErrorKind::NotConnected, why))
     }
 
     pub(crate) fn end(&self) {

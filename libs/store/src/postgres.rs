@@ -45,12 +45,17 @@ impl Postgres {
         Ok(Self { pool, prepares: !config.pgbouncer, watch: Arc::new(Watch::start(look)) })
     }
 
-    /// Begins a transaction at READ COMMITTED. Rolled back when it is dropped.
+    /// Begins a transaction at READ COMMITTED. Rolled back when it is dropped. Nobody waits for a connection while the
+    /// database is known to be away.
     ///
     /// # Errors
-    /// Those of the store; no connection within the configured time.
+    /// Those of the store; that it is away; no connection within the configured time.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, sqlx::Postgres>> {
-        self.pool.begin().await
+        tokio::select! {
+            biased;
+            away = self.watch.until_away() => Err(away),
+            begun = self.pool.begin() => begun,
+        }
     }
 
     /// Whether statements are kept prepared on their connections: not behind a pgbouncer.
@@ -79,4 +84,44 @@ pub(crate) fn options(config: &PostgresConfig) -> Result<PgConnectOptions> {
 pub(crate) fn place(options: &PgConnectOptions) -> String {
     let host = options.get_socket().map_or_else(|| options.get_host().to_owned(), |path| path.display().to_string());
     format!("Postgres at {host}:{}/{}", options.get_port(), options.get_database().unwrap_or(options.get_username()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, time::Duration};
+
+    use futures::FutureExt as _;
+    use sqlx::migrate::Migrator;
+    use tokio::time::timeout;
+    use tutti_testkit::{TestPostgres, wait_for};
+
+    use super::*;
+
+    static MIGRATIONS: Migrator = sqlx::migrate!("tests/migrations");
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn is_away(begun: &sqlx::Result<Transaction<'static, sqlx::Postgres>>) -> bool {
+        matches!(begun, Err(sqlx::Error::Io(error)) if error.kind() == io::ErrorKind::NotConnected)
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_database_that_is_known_to_be_away() {
+        let server = TestPostgres::start();
+        let mut config = PostgresConfig::new(server.database());
+        config.max_connections = 1;
+        config.acquire_timeout = Duration::from_secs(3600);
+        let schema = Schema::new("leasing", &MIGRATIONS);
+        schema.migrate(&config).await.unwrap();
+        let readiness = Readiness::default();
+        let database = Postgres::connect_waiting(&config, &schema, &readiness).await.unwrap();
+        let held = database.begin().await.unwrap();
+        // It waits for the one connection when the server goes.
+        let (waited, ()) = tokio::join!(timeout(PATIENCE, database.begin()), async { server.stop() });
+        assert!(is_away(&waited.unwrap()));
+        drop(held);
+        assert!(database.begin().now_or_never().is_some_and(|begun| is_away(&begun)), "it is asked again");
+        server.start_again();
+        wait_for(PATIENCE, async || readiness.is_ready()).await;
+        assert!(timeout(PATIENCE, database.begin()).await.unwrap().is_ok());
+    }
 }
