@@ -61,4 +61,8 @@ pub trait Limiter: Debug + Send + Sync {
 
     /// What has been decided since the start, for metrics.
     fn counts(&self) -> Counts;
+
+    /// The last call was made: leaves those who share the limits, at once instead of when its last sign of life is too
+    /// old.
+    async fn stop(&self) {}
 }

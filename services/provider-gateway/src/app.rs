@@ -93,5 +93,6 @@ impl App {
         if !self.gateway.tasks.end(grace).await {
             tracing::warn!("settlements were still on their way; their holds will expire into assumed records");
         }
+        self.gateway.limits.stop().await;
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use redis::Script;
 use secrecy::SecretString;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::Mutex, task::JoinSet, time::timeout};
 
 use crate::{
     Amount, Correction, Counts, Decision, Limiter, Local, Window,
@@ -61,7 +61,7 @@ pub struct Redis {
     keys: String,
     budget: Duration,
     /// Owns the task that connects and shows that this replica lives.
-    keeper: JoinSet<()>,
+    keeper: Mutex<JoinSet<()>>,
 }
 
 impl Redis {
@@ -77,22 +77,12 @@ impl Redis {
         let link = Arc::new(Link::new(options)?);
         let mut keeper = JoinSet::new();
         keeper.spawn(link.clone().keep());
-        Ok(Self { link, local: Local::new(), keys, budget, keeper })
+        Ok(Self { link, local: Local::new(), keys, budget, keeper: Mutex::new(keeper) })
     }
 
     /// Whether the next answer will be asked of Redis.
     pub fn is_shared(&self) -> bool {
         self.link.connection().is_some()
-    }
-
-    /// Leaves the replicas that share the limits, at once instead of when its last sign of life is too old. Takes no
-    /// longer than the budget.
-    pub async fn stop(mut self) {
-        self.keeper.shutdown().await;
-        if let Some(connection) = self.link.connection() {
-            // If that fails, the others notice a little later.
-            let _ = timeout(self.budget, self.link.leave(&connection)).await;
-        }
     }
 
     /// What the script answers, or nothing when Redis doesn't within the budget.
@@ -170,6 +160,15 @@ impl Limiter for Redis {
 
     fn counts(&self) -> Counts {
         self.link.tally.read(self.link.replicas())
+    }
+
+    /// Takes no longer than the budget.
+    async fn stop(&self) {
+        self.keeper.lock().await.shutdown().await;
+        if let Some(connection) = self.link.connection() {
+            // If that fails, the others notice a little later.
+            let _ = timeout(self.budget, self.link.leave(&connection)).await;
+        }
     }
 }
 

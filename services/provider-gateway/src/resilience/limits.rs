@@ -202,6 +202,11 @@ impl Limits {
         }
     }
 
+    /// Leaves the replicas that share the limits.
+    pub(crate) async fn stop(&self) {
+        self.limiter.stop().await;
+    }
+
     /// Forgets what a key owes.
     pub(crate) async fn reset(&self, key: &str) {
         self.limiter.reset(key).await;

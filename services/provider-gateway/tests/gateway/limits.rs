@@ -208,3 +208,19 @@ async fn replicas_share_their_limits_through_redis_and_live_without_it() {
     redis.thaw();
     wait_for(LONG, async || left().await <= before - 2).await;
 }
+
+#[tokio::test]
+async fn a_replica_that_stops_no_longer_has_a_share() {
+    let redis = TestRedis::start().await;
+    let config = RedisConfig { url: redis.url().into(), prefix: "tutti".into() };
+    let world = World::sharing(Some(config), three).await;
+    // Those that show that they live are counted in Redis itself.
+    let living = async || {
+        let client = redis::Client::open(redis.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        redis::cmd("ZCARD").arg("tutti:replicas").query_async::<u64>(&mut connection).await.unwrap()
+    };
+    wait_for(LONG, async || living().await == 1).await;
+    world.app.stop(LONG).await;
+    assert_eq!(living().await, 0);
+}
