@@ -27,6 +27,9 @@ use crate::support::{BACKENDS, Cluster, NOTE, PATIENCE};
 /// How long a call may take, also on a busy machine.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How often a call with a key is sent at most.
+const TRIES: usize = 3;
+
 /// One call as its caller saw it.
 pub(crate) struct Call {
     pub(crate) conversation: usize,
@@ -34,6 +37,10 @@ pub(crate) struct Call {
     text: String,
     /// Whether anything of the answer came.
     pub(crate) had_begun: bool,
+    /// The last event of its stream, with the request's id and when it came.
+    last: String,
+    /// How often a unary call was sent.
+    pub(crate) tries: usize,
     pub(crate) began: Instant,
     pub(crate) took: Duration,
     pub(crate) failure: Option<Failure>,
@@ -41,9 +48,8 @@ pub(crate) struct Call {
 
 impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { conversation, text, had_begun, took, failure, .. } = self;
-        let begun = if *had_begun { "begun" } else { "not begun" };
-        write!(f, "conversation {conversation}, {text:?}, {begun}, after {took:?}: {failure:?}")
+        let Self { conversation, text, last, took, failure, .. } = self;
+        write!(f, "conversation {conversation}, {text:?}, last [{last}], after {took:?}: {failure:?}")
     }
 }
 
@@ -81,15 +87,15 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// So many conversations, each of which begins a turn every `pace` at most. Each streams every other turn, or, with
-    /// `streamed`, every turn.
-    pub(crate) fn start(cluster: &Cluster, count: usize, pace: Duration, streamed: bool) -> Self {
+    /// So many conversations, each of which begins a turn every `pace` at most, and streams every other turn. With
+    /// `insistent`, the others have an idempotency key, with which they are sent again when their router dies.
+    pub(crate) fn start(cluster: &Cluster, count: usize, pace: Duration, insistent: bool) -> Self {
         let (ending, turns) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let client = cluster.router();
         let mut conversations = JoinSet::new();
         for number in 0..count {
             let conversation =
-                Conversation { client: client.clone(), number, streamed, pace, left: 0, calls: Vec::new() };
+                Conversation { client: client.clone(), number, insistent, pace, left: 0, calls: Vec::new() };
             conversations.spawn(conversation.run(Arc::clone(&ending), Arc::clone(&turns)));
         }
         Self { conversations, ending, turns }
@@ -129,7 +135,7 @@ pub(crate) fn failures(calls: &[Call]) -> Vec<&Call> {
 struct Conversation {
     client: RouterServiceClient<Channel>,
     number: usize,
-    streamed: bool,
+    insistent: bool,
     /// From the beginning of a turn to that of the next, at least.
     pace: Duration,
     /// Sessions that were left.
@@ -210,12 +216,12 @@ impl Conversation {
 
     /// Makes the call; the answer, if it is as expected.
     async fn call(&mut self, chat: ChatRequest, is_expected: impl Fn(&Message) -> bool) -> Option<Message> {
-        let (began, mut had_begun) = (Instant::now(), false);
+        let (began, mut had_begun, mut last, mut tries) = (Instant::now(), false, String::new(), 0);
         let text = chat.messages[0].text.clone();
-        let answered = if self.streamed || self.calls.len().is_multiple_of(2) {
-            self.stream(chat, &mut had_begun).await
+        let answered = if self.calls.len().is_multiple_of(2) {
+            self.stream(chat, &mut had_begun, &mut last).await
         } else {
-            self.client.chat(timed(chat)).await.map(tonic::Response::into_inner)
+            self.collect(chat, &mut tries).await
         };
         let message = answered.map_err(Failure::from).and_then(|answer| {
             // It will be, some time: nobody can go on with it now.
@@ -240,11 +246,42 @@ impl Conversation {
                 (None, Some(failure))
             }
         };
-        self.calls.push(Call { conversation: self.number, text, had_begun, began, took: began.elapsed(), failure });
+        self.calls.push(Call {
+            conversation: self.number,
+            text,
+            had_begun,
+            last,
+            tries,
+            began,
+            took: began.elapsed(),
+            failure,
+        });
         message
     }
 
-    async fn stream(&mut self, chat: ChatRequest, had_begun: &mut bool) -> Result<ChatResponse, Status> {
+    /// A whole answer. As an application that wants it even when the replica dies that was asked: the key makes the call
+    /// one, however often it is sent.
+    async fn collect(&mut self, mut chat: ChatRequest, tries: &mut usize) -> Result<ChatResponse, Status> {
+        if self.insistent {
+            chat.idempotency_key = format!("{}/{}", self.session(), self.calls.len());
+        }
+        loop {
+            *tries += 1;
+            let answered = self.client.chat(timed(chat.clone())).await.map(tonic::Response::into_inner);
+            let is_lost = |status: &Status| from_status(status, "router").reason() == Reason::ServiceUnavailable;
+            if !self.insistent || *tries == TRIES || !answered.as_ref().is_err_and(is_lost) {
+                return answered;
+            }
+        }
+    }
+
+    async fn stream(
+        &mut self,
+        chat: ChatRequest,
+        had_begun: &mut bool,
+        seen: &mut String,
+    ) -> Result<ChatResponse, Status> {
+        let began = Instant::now();
         let request = timed(ChatStreamRequest { chat: Some(chat) });
         let mut stream = self.client.chat_stream(request).await?.into_inner();
         let (mut seq, mut last) = (0, None);
@@ -254,6 +291,7 @@ impl Conversation {
             if event.seq != seq {
                 return Err(broken(format!("event {} came after {}", event.seq, seq - 1)));
             }
+            *seen = format!("of {} after {:?}: {:?}", event.request_id, began.elapsed(), event.event);
             last = event.event;
         }
         match last {

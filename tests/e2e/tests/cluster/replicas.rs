@@ -20,7 +20,7 @@ const CONVERSATIONS: usize = 200;
 /// Turns that show that the mesh goes on.
 const SOME: usize = 20;
 /// Of each conversation, so that two cores can serve so many.
-const PACE: Duration = Duration::from_secs(10);
+const PACE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_of_every_service_costs_no_call() {
@@ -53,7 +53,6 @@ async fn a_rolling_restart_of_every_service_costs_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "not yet seen to pass from end to end: its last run, on a starved machine, stopped at a tool that waited 10 s for its store"]
 async fn a_killed_replica_costs_only_streams_that_had_begun() {
     let mut cluster = Cluster::start().await;
     let load = Load::start(&cluster, CONVERSATIONS, PACE, true);
@@ -78,6 +77,7 @@ async fn a_killed_replica_costs_only_streams_that_had_begun() {
         let typed = (Code::Unavailable, Reason::ServiceUnavailable);
         assert_eq!((failure.code, failure.reason), typed, "{call:#?}");
     }
+    assert!(calls.iter().any(|call| call.tries > 1), "no call was sent again");
     // At most those that the killed router and the killed gateway were streaming.
     assert!(failed.len() < CONVERSATIONS, "{} of {} calls failed: {failed:#?}", failed.len(), calls.len());
     let lost = cluster.assert_books_agree_but_for(Some(killed)).await;

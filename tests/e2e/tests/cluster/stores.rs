@@ -11,7 +11,7 @@ use tutti_testkit::wait_for;
 
 use crate::{
     load::{Call, Load, failures},
-    support::{Cluster, PATIENCE, POSTGRES, Replica, get},
+    support::{Cluster, PATIENCE, POSTGRES, Replica, Service, get, metric},
 };
 
 /// A call that fails because Postgres is away doesn't wait for it longer, also on a busy machine.
@@ -76,18 +76,49 @@ async fn without_redis_no_call_fails_and_none_waits() {
     // Providers that answer at once: what is measured is ours.
     cluster.sim.set_scenario(Scenario::new());
     measured(&cluster, "warming up").await;
-    let before = measured(&cluster, "before").await;
+    let before = measured_with_redis(&cluster, "before").await;
     cluster.redis.freeze();
-    let frozen = measured(&cluster, "frozen").await;
+    let frozen = measured_without_redis(&cluster, "frozen").await;
     cluster.redis.thaw();
-    let thawed = measured(&cluster, "thawed").await;
+    let thawed = measured_with_redis(&cluster, "thawed").await;
     cluster.redis.stop();
-    let stopped = measured(&cluster, "stopped").await;
+    let stopped = measured_without_redis(&cluster, "stopped").await;
     cluster.redis.restart().await;
-    let back = measured(&cluster, "back").await;
+    let back = measured_with_redis(&cluster, "back").await;
     let well = before.max(thawed).max(back);
     assert!(frozen.max(stopped) <= well + LONGER, "{frozen:?} frozen, {stopped:?} stopped, {well:?} well");
     cluster.assert_books_agree().await;
+}
+
+/// What the limits of the gateways have decided: all, and without Redis.
+async fn decided(cluster: &Cluster) -> (f64, f64) {
+    let (mut all, mut alone) = (0.0, 0.0);
+    for gateway in cluster.replicas.iter().filter(|replica| replica.service == Service::Gateway) {
+        all += metric(gateway, "tutti_limit_decisions_total").await;
+        alone += metric(gateway, "tutti_limits_by_share_total").await;
+    }
+    (all, alone)
+}
+
+/// Measures once the gateways ask Redis for every attempt: they find out by themselves that it is back.
+async fn measured_with_redis(cluster: &Cluster, when: &str) -> Duration {
+    wait_for(PATIENCE, async || {
+        let (before, alone) = decided(cluster).await;
+        let took = measured(cluster, when).await;
+        let (all, still_alone) = decided(cluster).await;
+        assert!(all > before, "{when}: no attempt was charged");
+        if still_alone > alone { Err(still_alone - alone) } else { Ok(took) }
+    })
+    .await
+}
+
+/// Measures while Redis is away; the gateways decide alone.
+async fn measured_without_redis(cluster: &Cluster, when: &str) -> Duration {
+    let (_, before) = decided(cluster).await;
+    let took = measured(cluster, when).await;
+    let (_, alone) = decided(cluster).await;
+    assert!(alone > before, "{when}: nothing was decided without Redis");
+    took
 }
 
 /// The 95th percentile of the time that calls took, none of which may fail.

@@ -141,7 +141,7 @@ fn mesh_section(replicas: &[Replica]) -> String {
 }
 
 /// The configuration of all services; each reads its own sections.
-fn config(replicas: &[Replica], sim: &SimHandle, _redis: &TestRedis, shared: &Scratch, more: &str) -> String {
+fn config(replicas: &[Replica], sim: &SimHandle, redis: &TestRedis, shared: &Scratch, more: &str) -> String {
     let at = sim.addr();
     let backend = |name: &str, provider: &str, model: &str, path: &str| {
         format!("[backends.{name}]\nprovider = \"{provider}\"\nmodel = \"{model}\"\nbase_url = \"http://{at}{path}\"\n")
@@ -156,6 +156,9 @@ fn config(replicas: &[Replica], sim: &SimHandle, _redis: &TestRedis, shared: &Sc
         backend("gemini", "gemini", "gemini-3.8-flash", "/v1beta"),
         backend("ollama", "ollama", "llama3.2", ""),
         "[backends.opus]\nenabled = false\n".to_owned(),
+        // Limits that are never reached: asked for each attempt all the same.
+        format!("[redis]\nurl = \"{}\"\n", redis.url()),
+        "[resilience.limits.backend]\nrequests_per_minute = 1_000_000\nburst = 100_000\n".to_owned(),
         more.to_owned(),
     ]
     .join("\n")

@@ -43,34 +43,16 @@ impl PostgresStore {
         ending: Option<&Ending>,
     ) -> Result<Option<i64>, Failure> {
         let mut tx = self.database.begin().await?;
-        let last = self.lock_head(&mut tx, scope).await?;
-        // With the head locked, so that an org's numbers grow along its chain.
-        let seq: i64 = self.query("SELECT nextval('sandbox.tool_calls_seq')").fetch_one(&mut *tx).await?.try_get(0)?;
+        let (last, seq) = self.lock_head(&mut tx, scope).await?;
         let mut head = last.with(&Canonical::started(scope, seq, record));
-        self.insert(&mut tx, scope, seq, record, &head).await?;
+        let claimed = self.insert(&mut tx, scope, seq, record, &head, claim).await?;
+        if claim.is_some() && !claimed {
+            tx.rollback().await?;
+            return Ok(None);
+        }
         if let Some(ending) = ending {
             head = head.with(&Canonical::finished(scope, seq, ending));
-            self.insert_ending(&mut tx, scope, seq, ending, &head).await?;
-        }
-        self.move_head(&mut tx, scope, &head).await?;
-        if let Some(claim) = claim {
-            let claimed = self
-                .query(
-                    "INSERT INTO sandbox.claims (org, idempotency_key, seq, body_hash, claimed_at, owner)
-                     VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (org, idempotency_key) DO NOTHING",
-                )
-                .bind(&scope.org)
-                .bind(&claim.key)
-                .bind(seq)
-                .bind(&claim.body_hash)
-                .bind(record.started_at)
-                .bind(&self.replica)
-                .execute(&mut *tx)
-                .await?;
-            if claimed.rows_affected() == 0 {
-                tx.rollback().await?;
-                return Ok(None);
-            }
+            self.insert_ending(&mut tx, scope, seq, ending, &head, None).await?;
         }
         tx.commit().await?;
         Ok(Some(seq))
@@ -85,7 +67,7 @@ impl PostgresStore {
         result: Option<&str>,
     ) -> Result<(), Failure> {
         let mut tx = self.database.begin().await?;
-        let last = self.lock_head(&mut tx, scope).await?;
+        let (last, _) = self.lock_head(&mut tx, scope).await?;
         let open: bool = self
             .query(
                 "SELECT EXISTS (SELECT FROM sandbox.tool_calls WHERE org = $1 AND seq = $2)
@@ -100,16 +82,7 @@ impl PostgresStore {
             return Ok(());
         }
         let head = last.with(&Canonical::finished(scope, seq, ending));
-        self.insert_ending(&mut tx, scope, seq, ending, &head).await?;
-        self.move_head(&mut tx, scope, &head).await?;
-        if let Some(result) = result {
-            self.query("UPDATE sandbox.claims SET result = $3 WHERE org = $1 AND seq = $2 AND result IS NULL")
-                .bind(&scope.org)
-                .bind(seq)
-                .bind(result)
-                .execute(&mut *tx)
-                .await?;
-        }
+        self.insert_ending(&mut tx, scope, seq, ending, &head, result).await?;
         Ok(tx.commit().await?)
     }
 
@@ -130,29 +103,23 @@ impl PostgresStore {
         Ok(purged.rows_affected())
     }
 
-    /// The end of the org's chain, which nobody else can move until the transaction ends.
-    async fn lock_head(&self, connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<Head> {
+    /// The end of the org's chain, which nobody else can move until the transaction ends, and a number for a new call:
+    /// drawn with the head locked, so that an org's numbers grow along its chain.
+    async fn lock_head(&self, connection: &mut PgConnection, scope: &Scope) -> sqlx::Result<(Head, i64)> {
         let found = self
             .query(
                 "INSERT INTO sandbox.chain_heads AS h (org, link, hash) VALUES ($1, 0, '')
-                 ON CONFLICT (org) DO UPDATE SET link = h.link RETURNING h.link, h.hash",
+                 ON CONFLICT (org) DO UPDATE SET link = h.link
+                 RETURNING h.link, h.hash, nextval('sandbox.tool_calls_seq') AS seq",
             )
             .bind(&scope.org)
             .fetch_one(connection)
             .await?;
-        row::head(&found)
+        Ok((row::head(&found)?, found.try_get("seq")?))
     }
 
-    async fn move_head(&self, connection: &mut PgConnection, scope: &Scope, head: &Head) -> sqlx::Result<()> {
-        self.query("UPDATE sandbox.chain_heads SET link = $2, hash = $3 WHERE org = $1")
-            .bind(&scope.org)
-            .bind(head.link)
-            .bind(&head.hash)
-            .execute(connection)
-            .await?;
-        Ok(())
-    }
-
+    /// Adds a call at the head, and its claim, in one statement: all of an org's calls wait for each other here. Whether
+    /// the key was free.
     async fn insert(
         &self,
         connection: &mut PgConnection,
@@ -160,11 +127,18 @@ impl PostgresStore {
         seq: i64,
         record: &NewRecord,
         head: &Head,
-    ) -> sqlx::Result<()> {
+        claim: Option<&Claim>,
+    ) -> sqlx::Result<bool> {
         self.query(
-            "INSERT INTO sandbox.tool_calls (seq, org, link, hash, principal, request_id, session_id, tool_call_id, tool,
-                 workspace, arguments_json, attribution, decision, decided_because, isolation, started_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
+            "WITH moved AS (UPDATE sandbox.chain_heads SET link = $3, hash = $4 WHERE org = $2),
+                 called AS (INSERT INTO sandbox.tool_calls (seq, org, link, hash, principal, request_id, session_id,
+                     tool_call_id, tool, workspace, arguments_json, attribution, decision, decided_because, isolation,
+                     started_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)),
+                 claimed AS (INSERT INTO sandbox.claims (org, idempotency_key, seq, body_hash, claimed_at, owner)
+                 SELECT $2, $17::text, $1, $18::bytea, $16, $19::text WHERE $17::text IS NOT NULL
+                 ON CONFLICT (org, idempotency_key) DO NOTHING RETURNING seq)
+             SELECT EXISTS (SELECT FROM claimed)",
         )
         .bind(seq)
         .bind(&scope.org)
@@ -182,11 +156,15 @@ impl PostgresStore {
         .bind(&record.verdict.because)
         .bind(&record.isolation)
         .bind(record.started_at)
-        .execute(connection)
-        .await?;
-        Ok(())
+        .bind(claim.map(|claim| claim.key.as_str()))
+        .bind(claim.map(|claim| claim.body_hash.as_slice()))
+        .bind(&self.replica)
+        .fetch_one(connection)
+        .await?
+        .try_get(0)
     }
 
+    /// Adds a call's end at the head, and its result to its claim, in one statement.
     async fn insert_ending(
         &self,
         connection: &mut PgConnection,
@@ -194,9 +172,13 @@ impl PostgresStore {
         seq: i64,
         ending: &Ending,
         head: &Head,
+        result: Option<&str>,
     ) -> sqlx::Result<()> {
         self.query(
-            "INSERT INTO sandbox.tool_call_endings (seq, org, link, hash, success, reason, error, exit_code,
+            "WITH moved AS (UPDATE sandbox.chain_heads SET link = $3, hash = $4 WHERE org = $2),
+                 answered AS (UPDATE sandbox.claims SET result = $11
+                 WHERE org = $2 AND seq = $1 AND result IS NULL AND $11::text IS NOT NULL)
+             INSERT INTO sandbox.tool_call_endings (seq, org, link, hash, success, reason, error, exit_code,
                  output_bytes, duration_micros)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
@@ -210,6 +192,7 @@ impl PostgresStore {
         .bind(ending.exit_code)
         .bind(i64::try_from(ending.output_bytes).unwrap_or(i64::MAX))
         .bind(i64::try_from(ending.duration.as_micros()).unwrap_or(i64::MAX))
+        .bind(result)
         .execute(connection)
         .await?;
         Ok(())
