@@ -23,6 +23,8 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) struct Client {
     channels: Vec<Channel>,
     backend: String,
+    /// What calls go on with, by turns; none: nothing is remembered between calls.
+    sessions: Vec<String>,
 }
 
 impl Client {
@@ -36,18 +38,23 @@ impl Client {
             let endpoint = Endpoint::from_shared(address.to_owned())?.tcp_nodelay(true);
             channels.push(endpoint.connect().await?);
         }
-        Ok(Self { channels, backend: backend.to_owned() })
+        Ok(Self { channels, backend: backend.to_owned(), sessions: Vec::new() })
+    }
+
+    /// The same connections, with calls that go on with these sessions, one after the other.
+    pub(crate) fn of_sessions(&self, sessions: Vec<String>) -> Self {
+        Self { channels: self.channels.clone(), backend: self.backend.clone(), sessions }
     }
 
     /// Bytes of text of a whole answer.
     pub(crate) async fn unary(&self, slot: usize, prompt: &str) -> Result<usize, Failure> {
-        let response = self.router(slot).chat(timed(self.chat(prompt))).await?.into_inner();
+        let response = self.router(slot).chat(timed(self.chat(slot, prompt))).await?.into_inner();
         Ok(response.message.map_or(0, |message| message.text.len()))
     }
 
     /// Reads a streamed answer to its last event.
     pub(crate) async fn stream(&self, slot: usize, prompt: &str, tally: &mut Tally) -> Result<(), Failure> {
-        let request = timed(ChatStreamRequest { chat: Some(self.chat(prompt)) });
+        let request = timed(ChatStreamRequest { chat: Some(self.chat(slot, prompt)) });
         let mut stream = self.router(slot).chat_stream(request).await?.into_inner();
         let mut done = false;
         while let Some(response) = stream.message().await? {
@@ -64,14 +71,15 @@ impl Client {
         RouterServiceClient::new(self.channels[slot % self.channels.len()].clone())
     }
 
-    /// No session: nothing is remembered between calls.
-    fn chat(&self, prompt: &str) -> ChatRequest {
+    fn chat(&self, slot: usize, prompt: &str) -> ChatRequest {
+        let session_id = self.sessions.get(slot % self.sessions.len().max(1)).cloned().unwrap_or_default();
         let message = Message { role: Role::User.into(), text: prompt.to_owned(), ..Default::default() };
-        ChatRequest { messages: vec![message], backend: self.backend.clone(), ..Default::default() }
+        ChatRequest { messages: vec![message], backend: self.backend.clone(), session_id, ..Default::default() }
     }
 }
 
-fn timed<T>(message: T) -> Request<T> {
+/// The request with a deadline that it keeps.
+pub(crate) fn timed<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(TIMEOUT);
     request

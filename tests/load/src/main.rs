@@ -3,7 +3,9 @@
 mod cluster;
 mod disk;
 mod drive;
+mod fill;
 mod gate;
+mod growth;
 mod grpc;
 mod http;
 mod measure;
@@ -25,6 +27,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 
 use crate::{
     cluster::Cluster,
@@ -54,6 +57,8 @@ struct Arguments {
 enum Command {
     /// Start a simulator and `tutti up` with folders of their own, and measure that
     Up(Up),
+    /// Start the same, and compare what calls cost with few and with many sessions and usage rows; rounds are its own
+    Growth(Up),
     /// Start a simulator, Postgres, Redis and one replica of each service, and measure that
     Cluster(OfFolder),
     /// Measure a mesh that runs, whose only backend is a simulator that runs
@@ -114,12 +119,7 @@ struct Running {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let measured = match &arguments.command {
-        Command::Up(up) => measure_up(up, &arguments.effort).await,
-        Command::Cluster(of) => measure_cluster(of, &arguments.effort).await,
-        Command::Running(running) => measure_running(running, &arguments.effort).await,
-    };
-    match measured.and_then(|report| told(&report, arguments.json.as_deref())) {
+    match judged(&arguments).await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -128,6 +128,23 @@ async fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Measures, and says what came of it; whether no gate is broken.
+async fn judged(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
+    let json = arguments.json.as_deref();
+    let report = match &arguments.command {
+        Command::Up(up) => measure_up(up, &arguments.effort).await?,
+        Command::Growth(up) => {
+            let growth = growth::run(up).await?;
+            told(&growth, &growth.tables(), json)?;
+            return Ok(!growth.failed());
+        }
+        Command::Cluster(of) => measure_cluster(of, &arguments.effort).await?,
+        Command::Running(running) => measure_running(running, &arguments.effort).await?,
+    };
+    told(&report, &report.tables(), json)?;
+    Ok(!report.failed())
 }
 
 async fn measure_up(up: &Up, effort: &Effort) -> Result<Report, Box<dyn Error>> {
@@ -199,11 +216,11 @@ fn processes(running: &Running) -> Result<Processes, Box<dyn Error>> {
     Ok(Processes { ours, beside, tools })
 }
 
-/// Prints and writes the report; whether no gate is broken.
-fn told(report: &Report, json: Option<&Path>) -> Result<bool, Box<dyn Error>> {
-    io::stdout().write_all(report.tables().as_bytes())?;
+/// Prints the tables and writes the report.
+fn told(report: &impl Serialize, tables: &str, json: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    io::stdout().write_all(tables.as_bytes())?;
     if let Some(path) = json {
         fs::write(path, serde_json::to_vec_pretty(report)?)?;
     }
-    Ok(!report.failed())
+    Ok(())
 }

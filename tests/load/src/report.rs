@@ -142,12 +142,13 @@ fn gate(verdict: &Verdict) -> [String; 4] {
     ]
 }
 
-fn line(out: &mut String, fields: &[String]) {
+/// A line of a table.
+pub(crate) fn line(out: &mut String, fields: &[String]) {
     let _ = writeln!(out, "| {} |", fields.join(" | "));
 }
 
 /// Three significant digits are all that such measurements have.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
