@@ -15,6 +15,7 @@ use tutti_proto::{
     llm::v1::{AttemptOutcome, Attribution, Message, Role},
     memory::v1::{AppendMessagesRequest, TurnState, session_service_client::SessionServiceClient},
 };
+use tutti_types::{AttemptId, RequestId, TurnId};
 
 use crate::{grpc::timed, plan::MODEL, target::Failure};
 
@@ -49,7 +50,7 @@ pub(crate) async fn usage_rows(channel: &Channel, rows: Range<usize>) -> Result<
         .buffer_unordered(HOLDS_IN_FLIGHT)
         .try_collect()
         .await?;
-    let groups = attempts.chunks(SETTLEMENTS).map(|group| group.iter().map(settlement).collect());
+    let groups = attempts.chunks(SETTLEMENTS).map(|group| group.iter().map(|attempt| settlement(attempt)).collect());
     stream::iter(groups.collect::<Vec<_>>())
         .map(|settlements| settle(ledger.clone(), settlements))
         .buffer_unordered(IN_FLIGHT)
@@ -69,8 +70,8 @@ async fn settle(mut ledger: LedgerServiceClient<Channel>, settlements: Vec<Settl
 
 fn hold(index: usize) -> ReserveRequest {
     ReserveRequest {
-        attempt_id: uuid::Uuid::now_v7().to_string(),
-        request_id: uuid::Uuid::now_v7().to_string(),
+        attempt_id: AttemptId::generate().to_string(),
+        request_id: RequestId::generate().to_string(),
         backend: "openai".to_owned(),
         provider: "openai".to_owned(),
         model: MODEL.to_owned(),
@@ -87,9 +88,9 @@ fn hold(index: usize) -> ReserveRequest {
     }
 }
 
-fn settlement(attempt_id: &String) -> SettleRequest {
+fn settlement(attempt_id: &str) -> SettleRequest {
     SettleRequest {
-        attempt_id: attempt_id.clone(),
+        attempt_id: attempt_id.to_owned(),
         used: Some(TokenCounts { fresh_input: 80, visible_output: 200, ..Default::default() }),
         outcome: AttemptOutcome::Ok.into(),
         ..Default::default()
@@ -119,7 +120,7 @@ fn first_turn(index: usize) -> AppendMessagesRequest {
     let message = Message { role: Role::User.into(), text: "Hello".to_owned(), ..Default::default() };
     AppendMessagesRequest {
         session_id: session(index),
-        turn_id: uuid::Uuid::now_v7().to_string(),
+        turn_id: TurnId::generate().to_string(),
         messages: vec![message],
         state: TurnState::Complete.into(),
         ..Default::default()
