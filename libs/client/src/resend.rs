@@ -47,6 +47,7 @@ const IDEMPOTENT: &[&str] = &[
     "/tutti.memory.v1.SessionService/ListSessions",
     "/tutti.router.v1.PersonaService/GetPersona",
     "/tutti.router.v1.PersonaService/ListPersonas",
+    "/tutti.router.v1.RouterService/Attach",
     "/tutti.router.v1.RouterService/ChatStream",
     "/tutti.router.v1.RouterService/ListBackends",
     "/tutti.router.v1.RouterService/Route",

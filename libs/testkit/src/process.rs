@@ -185,13 +185,14 @@ impl Process {
         }
     }
 
-    /// Resident memory, in bytes.
+    /// Resident memory that is the process's own, in bytes: without the pages of its program and libraries, which are
+    /// several times as many in a build without optimisation.
     ///
     /// # Panics
     /// When the process has ended.
-    pub fn rss_bytes(&self) -> u64 {
+    pub fn own_memory_bytes(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        match resident_kib(&status) {
+        match own_kib(&status) {
             Some(kib) => kib * 1024,
             None => panic!("no memory to measure: {}", self.report()),
         }
@@ -293,8 +294,8 @@ fn binary_beside(test: &Path, name: &str) -> PathBuf {
     path
 }
 
-fn resident_kib(status: &str) -> Option<u64> {
-    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
+fn own_kib(status: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

